@@ -160,3 +160,10 @@ type Revision struct {
 	Action   string             `json:"action"` // deploy, rollback, enable, disable, delete
 	Current  bool               `json:"current"`
 }
+
+// A Check is one line of a node's readiness.
+type Check struct {
+	Name string `json:"name"` // broker, store, sandbox
+	OK   bool   `json:"ok"`
+	Why  string `json:"why,omitempty"` // what is wrong, or a word on how it is
+}
