@@ -21,6 +21,7 @@ const (
 	NotFound    Code = "not_found"
 	Conflict    Code = "conflict"
 	Denied      Code = "denied"      // no token, or a wrong one
+	Forbidden   Code = "forbidden"   // a token, but not for this
 	Misdirected Code = "misdirected" // a Host or Origin that is not ours
 	TooLarge    Code = "too_large"
 	NoRoom      Code = "no_room" // a quota is used up
@@ -41,6 +42,8 @@ func (c Code) Status() int {
 		return http.StatusConflict
 	case Denied:
 		return http.StatusUnauthorized
+	case Forbidden:
+		return http.StatusForbidden
 	case Misdirected:
 		return http.StatusMisdirectedRequest
 	case TooLarge:
