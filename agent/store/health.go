@@ -1,0 +1,45 @@
+package store
+
+// Healthy returns nil while changes are committed, and otherwise why they
+// wait: the disk is full, read-only or failing. A disk that is full counts as
+// such until there is room again for the reserve that sedge keeps on it, though
+// changes are committed meanwhile: they are meant to be those that end what was
+// begun.
+func (s *Store) Healthy() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failing
+}
+
+// Health returns a channel that holds a token whenever what Healthy returns
+// has changed from nil or to nil.
+func (s *Store) Health() <-chan struct{} { return s.turned }
+
+// suffer notes that the disk fails. It says so once.
+func (s *Store) suffer(err error) {
+	s.mu.Lock()
+	first := s.failing == nil
+	s.failing, s.stuck = err, err
+	s.mu.Unlock()
+	if first {
+		s.lg.Warn("store cannot write: changes wait", "err", err)
+		signal(s.turned)
+	}
+}
+
+// recover notes that the disk was written to. It works again once there is room
+// for the reserve.
+func (s *Store) recover() {
+	whole := s.ballast.there || s.ballast.make() == nil
+	s.mu.Lock()
+	was := s.failing
+	s.stuck = nil
+	if whole {
+		s.failing = nil
+	}
+	s.mu.Unlock()
+	if whole && was != nil {
+		s.lg.Info("store writes again", "after", was)
+		signal(s.turned)
+	}
+}

@@ -1,0 +1,167 @@
+// Package store keeps what a node must not lose: its functions' definitions,
+// the inbox of deliveries that wait, the outbox of publishes that were not
+// confirmed, timers, dead letters, and the functions' state. It is one SQLite
+// file in the node's data directory.
+//
+// It promises: a change is committed whole or not at all, in the order in which
+// changes were handed in, and is on disk once its done was called; many changes
+// share one fsync; an idle store writes nothing; a full or failing disk loses
+// no change, it only makes them wait; a damaged file is set aside, what can be
+// read of it is saved, and the store opens all the same.
+//
+// When a delivery is stored, retried or given up is the agent's to decide.
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/sedge-iot/sedge/edge/sqlite"
+)
+
+//go:embed schema/*.sql
+var schemaFiles embed.FS
+
+// A Store is the open store of one node. Its methods may be called from
+// several goroutines. Those that write need [Store.Run] to be running: they
+// wait for it, and fail with [ErrClosed] once it has ended.
+type Store struct {
+	lg      *slog.Logger
+	lock    *sqlite.Lock
+	db      *sqlite.DB
+	salvage *Salvage
+	ballast *ballast
+	cache   *cache
+	suspect string        // a file that says: this store was damaged when it ran last
+	wake    chan struct{} // a token when the queue has grown
+	turned  chan struct{} // a token when health has changed
+
+	sweepDue time.Time // of what has expired; Run's alone
+
+	mu       sync.Mutex
+	queue    queue
+	ended    error // why nothing is taken any more, or nil
+	failing  error // what the disk said when it failed last; nil once it works and has room
+	stuck    error // what the disk says while nothing can be committed
+	session  string
+	versions versions
+	used     map[string]Usage // of state, by function
+	dead     map[string]DeadCount
+}
+
+// ErrClosed says that the store no longer takes changes.
+var ErrClosed = errors.New("the store is closed")
+
+// Open opens the store in the data directory dir, which it creates if need be.
+//
+// A damaged store is set aside and what can be read of it is taken over, see
+// [Store.Report]. Open fails only if another process uses dir
+// (*[sqlite.LockedError]), if the store was written by a newer program
+// (*[sqlite.NewerError]), or if the disk fails or cannot be written to.
+// lg hears of what was lost and of a disk that fails.
+func Open(dir string, lg *slog.Logger) (*Store, error) {
+	s, err := open(dir, lg)
+	if err != nil {
+		return nil, fmt.Errorf("open store in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func open(dir string, lg *slog.Logger) (_ *Store, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		lg:      lg,
+		cache:   newCache(),
+		ballast: &ballast{path: filepath.Join(dir, "ballast")},
+		suspect: filepath.Join(dir, "suspect"),
+		wake:    make(chan struct{}, 1),
+		turned:  make(chan struct{}, 1),
+	}
+	if s.lock, err = sqlite.LockDir(dir); err != nil {
+		return nil, err
+	}
+	schema, err := fs.Sub(schemaFiles, "schema")
+	if err == nil {
+		s.db, s.salvage, err = openOrSalvage(filepath.Join(dir, "node.db"), s.suspect, schema)
+	}
+	if err == nil {
+		err = s.load()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if s.salvage != nil {
+		lg.Error("store was damaged", "reason", s.salvage.Reason, "kept", s.salvage.Path, "saved", s.salvage.Rows)
+	}
+	if err := s.ballast.make(); err != nil {
+		s.failing = fmt.Errorf("keep a reserve on the disk: %w", err)
+	}
+	return s, nil
+}
+
+// Close closes the files and lets go of the data directory. It must not be
+// called before Run has returned.
+func (s *Store) Close() error {
+	s.end(ErrClosed)
+	var errs []error
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// load reads what is kept in memory all the time: counts and counters.
+func (s *Store) load() error {
+	values := map[string]string{}
+	err := each(s.db, func(row row) error {
+		var name, value string
+		err := row.Scan(&name, &value)
+		values[name] = value
+		return err
+	}, `SELECT name, value FROM meta`)
+	if err != nil {
+		return fmt.Errorf("read meta: %w", err)
+	}
+	s.session = values[metaSession]
+	if s.versions, err = loadVersions(values[metaVersions]); err != nil {
+		return err
+	}
+	if s.used, err = loadUsage(s.db); err != nil {
+		return fmt.Errorf("read state: %w", err)
+	}
+	if s.dead, err = loadDeadCounts(s.db); err != nil {
+		return fmt.Errorf("read dead letters: %w", err)
+	}
+	return nil
+}
+
+// A row is what can be scanned: a row of a query.
+type row interface{ Scan(into ...any) error }
+
+// each calls fn with each row of a query.
+func each(db *sqlite.DB, fn func(row) error, query string, args ...any) error {
+	rows, err := db.Read().QueryContext(context.Background(), query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := fn(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

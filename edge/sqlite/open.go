@@ -1,0 +1,201 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	driver "modernc.org/sqlite"
+)
+
+// Sizes that suit a board with little memory and an SD card. A page of the
+// cache costs what the file's page does, and is shared by nobody.
+const (
+	writerCache = 1024    // KiB of pages the writer keeps
+	readerCache = 256     // KiB of pages each reader keeps
+	readers     = 2       // connections that read at a time
+	walPages    = 1000    // pages in the log before they are copied into the file
+	walLimit    = 4 << 20 // bytes the log is cut back to once it was copied
+	busy        = 5000    // milliseconds to wait for another connection's lock
+)
+
+// A DB is an open file. Its methods may be called from several goroutines.
+type DB struct {
+	path string
+	pool *sql.DB // of one connection, that of conn
+	read *sql.DB // of connections that cannot write
+
+	mu    sync.Mutex // held by the transaction that writes
+	conn  *sql.Conn
+	stmts map[string]*sql.Stmt // prepared on conn, by their text
+}
+
+// Open opens the file at path, creates it if it is missing, and brings it up
+// to the newest migration in schema (see [Migrate]).
+//
+// A file that was written by a newer program is refused with a *[NewerError],
+// a damaged one with an error for which [Damaged] holds; neither is changed.
+func Open(path string, schema fs.FS) (*DB, error) {
+	db, err := open(path, schema)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", filepath.Base(path), err)
+	}
+	return db, nil
+}
+
+func open(path string, schema fs.FS) (*DB, error) {
+	if _, err := driver.OFDLocking(true); err != nil && !errors.Is(err, driver.ErrOFDLockingUnavailable) {
+		return nil, err
+	}
+	driver.StrictPragmas(true)
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := migrations(schema)
+	if err != nil {
+		return nil, err
+	}
+	switch _, err := os.Stat(path); {
+	case err == nil:
+		if err := inspect(path, len(steps)); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	db := &DB{path: path, stmts: map[string]*sql.Stmt{}}
+	if err := db.connect(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := db.migrate(steps); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// connect opens the writer, which creates the file, and readies the readers.
+func (db *DB) connect() (err error) {
+	db.pool, err = sql.Open("sqlite", dsn(db.path, url.Values{
+		"_journal_mode": {"WAL"},
+		"_synchronous":  {"FULL"},
+		"_foreign_keys": {"1"},
+		"_pragma": {
+			fmt.Sprintf("cache_size(-%d)", writerCache),
+			fmt.Sprintf("wal_autocheckpoint(%d)", walPages),
+			fmt.Sprintf("journal_size_limit(%d)", walLimit),
+		},
+	}))
+	if err != nil {
+		return err
+	}
+	db.pool.SetMaxOpenConns(1)
+	if db.conn, err = db.pool.Conn(context.Background()); err != nil {
+		return err
+	}
+	db.read, err = sql.Open("sqlite", dsn(db.path, url.Values{
+		"mode":        {"ro"},
+		"_query_only": {"1"},
+		"_pragma":     {fmt.Sprintf("cache_size(-%d)", readerCache)},
+	}))
+	if err != nil {
+		return err
+	}
+	db.read.SetMaxOpenConns(readers)
+	db.read.SetMaxIdleConns(1)
+	return nil
+}
+
+// dsn names the file at path, which is absolute, with what every connection
+// needs besides q. Only the file: form hands parameters on to SQLite.
+func dsn(path string, q url.Values) string {
+	q.Set("_busy_timeout", fmt.Sprint(busy))
+	q.Add("_pragma", "temp_store(MEMORY)")
+	q.Add("_pragma", "mmap_size(0)")
+	u := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
+	return u.String()
+}
+
+// Path returns where the file is.
+func (db *DB) Path() string { return db.path }
+
+// Read returns the pool of connections that read. Each statement sees what was
+// committed when it began. Rows must be read to their end or closed soon: a
+// reader that stays keeps the log from being cut back.
+func (db *DB) Read() *sql.DB { return db.read }
+
+// Close closes the file. What was committed stays.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	var errs []error
+	if db.read != nil {
+		errs = append(errs, db.read.Close())
+	}
+	for _, st := range db.stmts {
+		errs = append(errs, st.Close())
+	}
+	if db.conn != nil {
+		errs = append(errs, db.conn.Close())
+	}
+	if db.pool != nil {
+		errs = append(errs, db.pool.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// inspect looks at a file without changing it: is it one, is it whole, is its
+// schema one that this program knows.
+func inspect(path string, newest int) error {
+	if info, err := os.Stat(path); err == nil && info.Size() == 0 {
+		return fmt.Errorf("%w: the file is empty", errDamaged)
+	}
+	db, err := sql.Open("sqlite", dsn(path, url.Values{"mode": {"ro"}, "_query_only": {"1"}}))
+	if err != nil {
+		return err
+	}
+	db.SetMaxOpenConns(1)
+	err = check(db, newest)
+	return errors.Join(err, db.Close())
+}
+
+func check(db *sql.DB, newest int) error {
+	var version int
+	if err := db.QueryRow(`PRAGMA user_version`).Scan(&version); err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	if version > newest {
+		return &NewerError{Version: version, Known: newest}
+	}
+	var verdict string
+	if err := db.QueryRow(`PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("%w: %s", errDamaged, verdict)
+	}
+	return nil
+}
+
+// Nanos is how times are stored: nanoseconds since 1970, 0 for no time.
+func Nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// Time undoes [Nanos].
+func Time(nanos int64) time.Time {
+	if nanos == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanos)
+}
