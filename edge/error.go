@@ -1,13 +1,17 @@
 package edge
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/sedge-iot/sedge/functions"
+)
 
 // An Error is what the API answers when it cannot do what was asked.
 type Error struct {
-	Code    Code   `json:"code"`
-	Message string `json:"message"`        // what failed and why
-	Hint    string `json:"hint,omitempty"` // what to do next
-	Faults  []any  `json:"faults,omitempty"`
+	Code    Code             `json:"code"`
+	Message string           `json:"message"`          // what failed and why
+	Hint    string           `json:"hint,omitempty"`   // what to do next
+	Faults  functions.Faults `json:"faults,omitempty"` // all that is wrong with a manifest, or nil
 }
 
 func (e *Error) Error() string { return e.Message }

@@ -1,0 +1,78 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"iter"
+	"net/url"
+	"strconv"
+
+	"github.com/sedge-iot/sedge/edge"
+)
+
+const maxLine = 4 << 20 // bytes
+
+// Logs yields log lines until they end or ctx is done. After an error, which is
+// not yielded for the end of ctx, it yields nothing more.
+func (c *Client) Logs(ctx context.Context, q edge.Query) iter.Seq2[edge.LogLine, error] {
+	return stream[edge.LogLine](ctx, c, "logs", q)
+}
+
+// Events yields the trail, in the way of Logs.
+func (c *Client) Events(ctx context.Context, q edge.Query) iter.Seq2[edge.Step, error] {
+	return stream[edge.Step](ctx, c, "events", q)
+}
+
+// stream yields the lines of an answer. To stop early is to end its request.
+func stream[T any](ctx context.Context, c *Client, what string, q edge.Query) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		reading, stop := context.WithCancel(ctx)
+		defer stop()
+		resp, err := c.send(reading, call{path: path(what), query: query(q)})
+		if err != nil {
+			if ctx.Err() == nil {
+				yield(none, c.explain(ctx, err))
+			}
+			return
+		}
+		defer resp.Body.Close()
+		lines := bufio.NewScanner(resp.Body)
+		lines.Buffer(nil, maxLine)
+		for lines.Scan() {
+			var v T
+			if json.Unmarshal(lines.Bytes(), &v) != nil {
+				yield(none, c.stranger(resp))
+				return
+			}
+			if !yield(v, nil) {
+				return
+			}
+		}
+		switch err := lines.Err(); {
+		case ctx.Err() != nil:
+		case err != nil:
+			yield(none, c.explain(ctx, err))
+		case q.Follow:
+			yield(none, &edge.Error{Code: edge.Unavailable, Message: "the hub at " + c.url + " has ended"})
+		}
+	}
+}
+
+func query(q edge.Query) url.Values {
+	v := url.Values{}
+	if q.Function != "" {
+		v.Set("function", q.Function)
+	}
+	if q.Last != 0 {
+		v.Set("last", strconv.Itoa(q.Last))
+	}
+	if q.Follow {
+		v.Set("follow", "true")
+	}
+	if q.After != 0 {
+		v.Set("after", strconv.FormatInt(q.After, 10))
+	}
+	return v
+}
