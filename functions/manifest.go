@@ -1,7 +1,5 @@
 package functions
 
-import "time"
-
 // APIVersion is the only one there is.
 const APIVersion = "sedge.dev/v1"
 
@@ -149,25 +147,9 @@ type Placement struct {
 	Nodes   map[string]string `json:"nodes,omitempty"`   // labels a node must have
 }
 
-// A Duration is written like 5s, 1m30s, 2h, 7d.
-type Duration time.Duration
-
-// Bytes is a size, written like 64Ki, 1Mi, 500k or a plain number.
-type Bytes int64
-
-// A Function is a manifest with its code, as it is deployed, sent and stored.
-// It is immutable: a change makes another revision.
-type Function struct {
-	Manifest Manifest `json:"manifest"`
-	Code     string   `json:"code,omitempty"` // the module's source, or "" for runtime image
-	Revision Revision `json:"revision"`
-}
-
-// Name returns the function's name.
-func (f Function) Name() string { return f.Manifest.Metadata.Name }
-
-// A Revision names manifest and code by their digest: 64 hexadecimal digits.
-type Revision string
-
-// Short returns the first 12 digits, enough for people.
-func (r Revision) Short() string { return string(r[:min(12, len(r))]) }
+// The words that Delivery.Order takes beside an expression.
+const (
+	OrderDevice = "device"
+	OrderTopic  = "topic"
+	OrderNone   = "none"
+)
