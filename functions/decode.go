@@ -61,7 +61,7 @@ func (d *document) object(n ast.Node, v reflect.Value, field string) {
 
 // unknown tells that p is no field, and what it may have been meant to be.
 func (d *document) unknown(p pair, parent string, known []string) {
-	hint := "the fields here are " + list(known, "and")
+	hint := "the fields here are " + sentence(known, "and")
 	if near := nearest(p.key, known); near != "" {
 		hint = "did you mean " + near + "?"
 		d.found[join(parent, near)] = true // else it would be told missing
@@ -209,9 +209,9 @@ func (d *document) pairs(n ast.Node, field string) ([]pair, bool) {
 		name := join(field, p.key)
 		if line, twice := lines[p.key]; twice {
 			d.faults = append(d.faults, Fault{
-			Line: p.at.line, Column: p.at.column, Field: name, Rule: RuleDuplicate,
-			Message: fmt.Sprintf("is given twice, first in line %d", line),
-		})
+				Line: p.at.line, Column: p.at.column, Field: name, Rule: RuleDuplicate,
+				Message: fmt.Sprintf("is given twice, first in line %d", line),
+			})
 			continue
 		}
 		lines[p.key] = p.at.line

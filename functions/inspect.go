@@ -119,7 +119,7 @@ func (in *inspector) name(n *ast.IdentifierNode) {
 		in.used[n.Value] = true
 		return
 	}
-	hint := fmt.Sprintf("the names here are %s; a field of the payload is written payload.%.40s", list(in.known, "and"), n.Value)
+	hint := fmt.Sprintf("the names here are %s; a field of the payload is written payload.%.40s", sentence(in.known, "and"), n.Value)
 	if near := nearest(n.Value, in.known); near != "" {
 		hint = "did you mean " + near + "?"
 	}

@@ -59,7 +59,11 @@ func parseCron(text string) (*cron.SpecSchedule, error) {
 	case len(strings.Fields(text)) != 5:
 		return nil, fmt.Errorf("%s has not five fields", quote(text))
 	}
-	schedule, err := cron.NewParser(fields).WithMaxSearchYears(yearsAhead).Parse(text)
+	parser, err := cron.TryNewParser(fields)
+	if err != nil {
+		return nil, err
+	}
+	schedule, err := parser.WithMaxSearchYears(yearsAhead).Parse(text)
 	if err != nil {
 		return nil, err
 	}

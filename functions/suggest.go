@@ -50,11 +50,11 @@ func didYouMean(name string, candidates []string) string {
 	if c := nearest(name, candidates); c != "" {
 		return "did you mean " + c + "?"
 	}
-	return "it can be " + list(candidates, "or")
+	return "it can be " + sentence(candidates, "or")
 }
 
-// list joins words as a sentence does: a, b or c.
-func list(words []string, and string) string {
+// sentence joins words as a sentence does: a, b or c.
+func sentence(words []string, and string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
 	}

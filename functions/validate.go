@@ -103,9 +103,9 @@ func (c *checker) choice(field, value string, of choice) {
 	switch {
 	case slices.Contains(of.available, value):
 	case value == "":
-		c.add(field, RuleRequired, "it can be "+list(of.available, "or"), "is missing")
+		c.add(field, RuleRequired, "it can be "+sentence(of.available, "or"), "is missing")
 	case slices.Contains(of.later, value):
-		c.add(field, RuleUnavailable, "this version has "+list(of.available, "and"), "%s is not available in this version", value)
+		c.add(field, RuleUnavailable, "this version has "+sentence(of.available, "and"), "%s is not available in this version", value)
 	default:
 		c.add(field, RuleValue, didYouMean(value, slices.Concat(of.available, of.later)), "there is no %.40q", value)
 	}
