@@ -87,7 +87,7 @@ func open(dir string, lg *slog.Logger) (_ *Store, err error) {
 		wake:    make(chan struct{}, 1),
 		turned:  make(chan struct{}, 1),
 	}
-	if s.lock, err = sqlite.LockDir(dir); err != nil {
+	if s.lock, err = sqlite.TakeLock(filepath.Join(dir, "node.lock")); err != nil {
 		return nil, err
 	}
 	schema, err := fs.Sub(schemaFiles, "schema")

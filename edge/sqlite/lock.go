@@ -30,10 +30,12 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is in use by %s: stop it, or choose another data directory", e.Dir, holder)
 }
 
-// LockDir takes the data directory dir, which must exist, for this process. If
-// another has it, the error is a *[LockedError].
-func LockDir(dir string) (*Lock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+// TakeLock takes the lock that the file at path stands for, for this process.
+// The file is made if it is missing. If another process, or another Lock, has
+// it, the error is a *[LockedError].
+func TakeLock(path string) (*Lock, error) {
+	dir := filepath.Dir(path)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
@@ -50,7 +52,7 @@ func LockDir(dir string) (*Lock, error) {
 	return &Lock{f: f}, nil
 }
 
-// Unlock lets go of the directory. The file stays.
+// Unlock lets go. The file stays.
 func (l *Lock) Unlock() error { return l.f.Close() }
 
 func readPID(f *os.File) int {
