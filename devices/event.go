@@ -12,6 +12,7 @@ const (
 	HTTP     Source = "http"     // a request to the HTTP trigger
 	Timer    Source = "timer"    // sedge.after
 	Invoke   Source = "invoke"   // an operator's hand
+	Outbox   Source = "outbox"   // a function: a publish of its that was given up
 )
 
 // An Event is one thing that was said or happened. It is a value: its slices

@@ -140,10 +140,22 @@ const (
 	CodeLoad    Code = "load.failed"      // the code does not load: no retry
 	CodePayload Code = "payload.invalid"  // the event cannot be given to the handler: no retry
 	CodeRefused Code = "permission"       // it asked for what its manifest does not permit: no retry
-	CodeDied    Code = "runner.died"      // the runner ended under it: of its memory limit, by a signal
+	CodeDied    Code = "runner.died"      // the runner ended under it, by a signal from outside or of a bug
+	CodeLimit   Code = "runner.limit"     // the runner ended under it at a limit of its own, such as memory
 	CodeClosed  Code = "runner.closed"    // the instance was closed under it; not the function's fault
 	CodeStart   Code = "start.failed"     // no runner could be had just now
+
+	// The agent's own.
+	CodeState     Code = "state.refused"     // what it wrote of its state could not be kept: over the quota, not a number
+	CodeTooLarge  Code = "payload.too_large" // the event is over the packet cap: no attempt
+	CodeLoop      Code = "loop"              // the event came through too many functions: no attempt
+	CodeInboxFull Code = "inbox.full"        // too much waited for the function
+	CodePublish   Code = "publish.lost"      // connections kept ending on a publish of it
 )
+
+// RunnerEnded reports whether the failure may be that of another invocation on
+// the same runner.
+func (c Code) RunnerEnded() bool { return c == CodeDied || c == CodeLimit }
 
 // ErrUnfit says that this node can never run the function as it stands.
 var ErrUnfit = errors.New("function does not fit this node")
