@@ -89,8 +89,8 @@ func (b *batch) apply(c *Change) error {
 	}
 	for _, step := range []error{
 		all(c.Store, b.store),
-		all(c.Drop, b.drop),
 		all(c.Dead, b.bury),
+		all(c.Drop, b.drop),
 		all(c.Undead, b.unbury),
 		all(c.Done, b.remember),
 		all(c.Timers, b.setTimer),

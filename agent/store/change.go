@@ -14,12 +14,12 @@ import (
 type Change struct {
 	State  *StateChange // checked first: a conflict or a full quota voids the whole change
 	Store  []Delivery   // put into the inbox; a row of the same Seq is replaced
-	Drop   []int64      // inbox rows that are no more
 	Dead   []DeadLetter // new dead letters
+	Drop   []int64      // inbox rows that are no more
 	Undead []int64      // dead letters that were redriven or discarded
 	Done   []Done       // identities of deliveries that are done and changed state
 	Timers []Timer      // set; a timer of the same function, kind and key is replaced
-	Cancel []TimerKey   // timers that are no more
+	Cancel []TimerEnd   // timers that are no more
 	Outbox []Outgoing   // publishes to come
 	Sent   []int64      // publishes that the broker has confirmed
 	Lazy   bool         // nobody waits: may wait up to a second for company, so that a burst costs one write
@@ -82,6 +82,7 @@ type DeadLetter struct {
 	Time     time.Time // of death
 	Failure  functions.Failure
 	Event    devices.Event
+	InInbox  bool // Event is not set: it is that of the inbox row of the same Seq
 }
 
 // An Outgoing is a row of the outbox: a publish that waits for its PUBACK.
@@ -108,6 +109,13 @@ type TimerKey struct {
 	Function string
 	Kind     TimerKind
 	Key      string
+}
+
+// A TimerEnd names a timer that is no more: the one whose event has the id
+// Event, if it is still that, or with Event "" whichever is there.
+type TimerEnd struct {
+	TimerKey
+	Event string
 }
 
 // A Timer is an event that comes later. Which of its clocks holds is the

@@ -104,6 +104,9 @@ func scanDead(row row) (d DeadLetter, err error) {
 // are too many.
 func (b *batch) bury(d *DeadLetter) error {
 	event, payload, err := encodeEvent(d.Event)
+	if err == nil && d.InInbox {
+		_, err = b.Find(`SELECT event, payload FROM inbox WHERE seq = ?`, []any{d.Seq}, &event, &payload)
+	}
 	if err != nil {
 		return err
 	}

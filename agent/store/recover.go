@@ -130,6 +130,7 @@ func (b *batch) setTimer(t *Timer) error {
 		sqlite.Nanos(t.Due), t.Boot, int64(t.BootDue), int64(t.Left), event, payload)
 }
 
-func (b *batch) cancelTimer(k *TimerKey) error {
-	return b.run(`DELETE FROM timers WHERE function = ? AND kind = ? AND key = ?`, k.Function, string(k.Kind), k.Key)
+func (b *batch) cancelTimer(t *TimerEnd) error {
+	return b.run(`DELETE FROM timers WHERE function = ?1 AND kind = ?2 AND key = ?3 AND (?4 = '' OR event ->> 'id' = ?4)`,
+		t.Function, string(t.Kind), t.Key, t.Event)
 }

@@ -86,7 +86,7 @@ func TestWhatWasCommittedIsThereAfterARestart(t *testing.T) {
 		Dead:   []store.DeadLetter{dead},
 		Done:   []store.Done{{Function: "f", Identity: id, Key: "dk", Until: until}},
 		Timers: []store.Timer{timer, {TimerKey: store.TimerKey{Function: "f", Kind: store.TimerHold, Key: "off"}}},
-		Cancel: []store.TimerKey{{Function: "f", Kind: store.TimerHold, Key: "off"}},
+		Cancel: []store.TimerEnd{{TimerKey: store.TimerKey{Function: "f", Kind: store.TimerHold, Key: "off"}}},
 		Outbox: []store.Outgoing{out, {Seq: 4}},
 		Sent:   []int64{4},
 	})
