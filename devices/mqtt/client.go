@@ -1,0 +1,180 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sedge-iot/sedge/devices"
+)
+
+// The outcomes of a publication that was not confirmed.
+var (
+	ErrOffline = errors.New("no connection to the broker")
+	ErrLost    = errors.New("connection to the broker ended before it confirmed")
+	ErrFull    = errors.New("broker has too much to confirm")
+)
+
+// A Client speaks to one broker. Its methods may be called from several
+// goroutines.
+type Client struct {
+	config Config
+	to     endpoint
+	out    atomic.Pointer[link] // or nil: offline
+
+	received, truncated, malformed atomic.Int64
+	live                           atomic.Bool // the canary came back on this connection
+
+	change chan struct{} // holds a token when wanted or paused has changed
+
+	mu       sync.Mutex
+	wanted   []string // merged and sorted; nil before Subscribe
+	answered bool     // the broker has answered for wanted
+	paused   bool
+	held     map[string]bool // filters in the broker's session, and whether the broker has confirmed so
+	refused  []string        // wanted filters that the broker does not give, sorted
+	status   Status
+}
+
+// New returns a client for the broker of config, or says everything that is
+// wrong with config. It does not connect.
+func New(config Config) (*Client, error) {
+	to, err := config.settle()
+	if err != nil {
+		return nil, fmt.Errorf("configure mqtt: %w", err)
+	}
+	return &Client{
+		config: config,
+		to:     to,
+		change: make(chan struct{}, 1),
+		held:   maps.Clone(config.Held),
+	}, nil
+}
+
+// Run keeps both connections until ctx is done, and returns nil then, when both
+// are closed and every publication has its outcome. Messages are given to hear
+// one after another, in the broker's order; hear must not block: while it does,
+// nothing is read, and the broker gives the connection up. Run is called once.
+func (c *Client) Run(ctx context.Context, hear func(devices.Message)) error {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		c.keep(ctx, "outbound", &c.status.Out, c.speak)
+	})
+	wg.Go(func() {
+		c.keep(ctx, "inbound", &c.status.In, func(ctx context.Context, up func()) error {
+			return c.listen(ctx, up, hear)
+		})
+	})
+	wg.Wait()
+	return nil
+}
+
+// Publish sends p and calls done once with its outcome: nil when the broker has
+// confirmed it (at QoS 0, when it is written), [ErrLost] when the connection
+// ended first, [ErrOffline] when there is none, [ErrFull] when some thousands
+// wait for their confirmation, or what is wrong with p. It never blocks; nor
+// must done, which is called before Publish returns or on a goroutine that
+// serves the connection. Publications go out in the order of the calls.
+func (c *Client) Publish(p devices.Publication, done func(error)) {
+	if err := c.publish(p, done); err != nil {
+		done(err)
+	}
+}
+
+func (c *Client) publish(p devices.Publication, done func(error)) error {
+	if err := devices.CheckTopic(p.Topic); err != nil {
+		return err
+	}
+	if p.QoS > 2 {
+		return fmt.Errorf("publish at QoS %d: there is none above 2", p.QoS)
+	}
+	if len(p.Payload) > c.config.MaxPacket {
+		return fmt.Errorf("publish %d bytes: want at most %d", len(p.Payload), c.config.MaxPacket)
+	}
+	l := c.out.Load()
+	if l == nil {
+		return ErrOffline
+	}
+	return l.publish(p, done)
+}
+
+// Subscribe replaces the set of filters, in MQTT's form, whose messages are
+// wanted; all are subscribed at QoS 1. It returns at once: the broker is told
+// only what differs, now or when it can be reached.
+func (c *Client) Subscribe(filters []string) {
+	merged := devices.MergeFilters(slices.Concat(filters, []string{c.canaryTopic()}))
+	c.mu.Lock()
+	c.wanted, c.answered = merged, false
+	c.mu.Unlock()
+	c.changed()
+}
+
+// Pause closes the inbound connection, whose session the broker keeps, until
+// Resume: for a node that can take nothing just now.
+func (c *Client) Pause() { c.setPaused(true) }
+
+// Resume takes Pause back.
+func (c *Client) Resume() { c.setPaused(false) }
+
+func (c *Client) setPaused(to bool) {
+	c.mu.Lock()
+	c.paused = to
+	c.mu.Unlock()
+	c.changed()
+}
+
+func (c *Client) changed() {
+	select {
+	case c.change <- struct{}{}:
+	default: // it has been told already
+	}
+}
+
+// speak is one outbound connection, from dialling to its end.
+func (c *Client) speak(ctx context.Context, up func()) error {
+	l, err := c.dial(ctx, role{id: c.config.ClientID + "-out", clean: true, greet: func(bool) {}})
+	if err != nil {
+		return err
+	}
+	defer l.shut()
+	c.out.Store(l)
+	defer c.out.Store(nil)
+	up()
+	select {
+	case <-l.ended:
+	case <-ctx.Done():
+	}
+	return l.why()
+}
+
+// keep calls connect, again and again until ctx is done, with full jitter: any
+// wait up to a ceiling that doubles with each failure. A connection counts as a
+// success only once it has lasted.
+func (c *Client) keep(ctx context.Context, name string, s *Link, connect func(ctx context.Context, up func()) error) {
+	const (
+		least   = 100 * time.Millisecond
+		most    = 30 * time.Second
+		lasting = 10 * time.Second
+	)
+	for ceiling := least; ctx.Err() == nil; ceiling = min(2*ceiling, most) {
+		var began time.Time
+		err := connect(ctx, func() {
+			began = time.Now()
+			c.connected(name, s)
+		})
+		c.disconnected(name, s, err)
+		if err == nil || !began.IsZero() && time.Since(began) >= lasting {
+			ceiling = least
+		}
+		select {
+		case <-time.After(rand.N(ceiling)):
+		case <-ctx.Done():
+		}
+	}
+}
