@@ -87,19 +87,19 @@ func (b *batch) apply(c *Change) error {
 			return err
 		}
 	}
-	for _, step := range []error{
-		all(c.Store, b.store),
-		all(c.Dead, b.bury),
-		all(c.Drop, b.drop),
-		all(c.Undead, b.unbury),
-		all(c.Done, b.remember),
-		all(c.Timers, b.setTimer),
-		all(c.Cancel, b.cancelTimer),
-		all(c.Outbox, b.send),
-		all(c.Sent, b.sent),
+	for _, step := range []func() error{
+		func() error { return all(c.Store, b.store) },
+		func() error { return all(c.Dead, b.bury) },
+		func() error { return all(c.Drop, b.drop) },
+		func() error { return all(c.Undead, b.unbury) },
+		func() error { return all(c.Done, b.remember) },
+		func() error { return all(c.Timers, b.setTimer) },
+		func() error { return all(c.Cancel, b.cancelTimer) },
+		func() error { return all(c.Outbox, b.send) },
+		func() error { return all(c.Sent, b.sent) },
 	} {
-		if step != nil {
-			return step
+		if err := step(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -104,8 +104,9 @@ func scanDead(row row) (d DeadLetter, err error) {
 // are too many.
 func (b *batch) bury(d *DeadLetter) error {
 	event, payload, err := encodeEvent(d.Event)
+	size := len(d.Event.Topic) + len(payload)
 	if err == nil && d.InInbox {
-		_, err = b.Find(`SELECT event, payload FROM inbox WHERE seq = ?`, []any{d.Seq}, &event, &payload)
+		_, err = b.Find(`SELECT event, payload, size FROM inbox WHERE seq = ?`, []any{d.Seq}, &event, &payload, &size)
 	}
 	if err != nil {
 		return err
@@ -114,7 +115,6 @@ func (b *batch) bury(d *DeadLetter) error {
 	if err != nil {
 		return fmt.Errorf("encode failure: %w", err)
 	}
-	size := len(d.Event.Topic) + len(payload)
 	err = b.run(`INSERT INTO dead (function, revision, lane, seq, attempts, time, failure, size, event, payload)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, d.Function, string(d.Revision), d.Lane, d.Seq, d.Attempts,
 		sqlite.Nanos(d.Time), string(failure), size, event, payload)

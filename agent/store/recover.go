@@ -131,6 +131,7 @@ func (b *batch) setTimer(t *Timer) error {
 }
 
 func (b *batch) cancelTimer(t *TimerEnd) error {
-	return b.run(`DELETE FROM timers WHERE function = ?1 AND kind = ?2 AND key = ?3 AND (?4 = '' OR event ->> 'id' = ?4)`,
+	return b.run(`DELETE FROM timers WHERE function = ?1 AND kind = ?2 AND key = ?3
+		AND CASE WHEN ?4 = '' OR NOT json_valid(event) THEN 1 ELSE event ->> 'id' = ?4 END`,
 		t.Function, string(t.Kind), t.Key, t.Event)
 }
