@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"strconv"
 
 	"github.com/sedge-iot/sedge/edge"
 )
@@ -11,9 +13,19 @@ import (
 // q.Last of them. The hub may give fewer at a time: ask again after the last
 // one until none come.
 func (c *Client) Dead(ctx context.Context, q edge.Query) ([]edge.DeadLetter, error) {
+	v := url.Values{}
+	if q.Function != "" {
+		v.Set("function", q.Function)
+	}
+	if q.Last > 0 {
+		v.Set("last", strconv.Itoa(q.Last))
+	}
+	if q.After != 0 {
+		v.Set("after", strconv.FormatInt(q.After, 10))
+	}
 	list, err := ask[struct {
 		Dead []edge.DeadLetter `json:"dead"`
-	}](ctx, c, call{path: path("dead"), query: query(q)})
+	}](ctx, c, call{path: path("dead"), query: v})
 	return list.Dead, err
 }
 

@@ -30,7 +30,7 @@ func stream[T any](ctx context.Context, c *Client, what string, q edge.Query) it
 		var none T
 		reading, stop := context.WithCancel(ctx)
 		defer stop()
-		resp, err := c.send(reading, call{path: path(what), query: query(q)})
+		resp, err := c.send(reading, call{path: path(what), query: lines(q)})
 		if err != nil {
 			if ctx.Err() == nil {
 				yield(none, c.explain(ctx, err))
@@ -38,11 +38,11 @@ func stream[T any](ctx context.Context, c *Client, what string, q edge.Query) it
 			return
 		}
 		defer resp.Body.Close()
-		lines := bufio.NewScanner(resp.Body)
-		lines.Buffer(nil, maxLine)
-		for lines.Scan() {
+		in := bufio.NewScanner(resp.Body)
+		in.Buffer(nil, maxLine)
+		for in.Scan() {
 			var v T
-			if json.Unmarshal(lines.Bytes(), &v) != nil {
+			if json.Unmarshal(in.Bytes(), &v) != nil {
 				yield(none, c.stranger(resp))
 				return
 			}
@@ -50,7 +50,7 @@ func stream[T any](ctx context.Context, c *Client, what string, q edge.Query) it
 				return
 			}
 		}
-		switch err := lines.Err(); {
+		switch err := in.Err(); {
 		case ctx.Err() != nil:
 		case err != nil:
 			yield(none, c.explain(ctx, err))
@@ -60,19 +60,14 @@ func stream[T any](ctx context.Context, c *Client, what string, q edge.Query) it
 	}
 }
 
-func query(q edge.Query) url.Values {
-	v := url.Values{}
+// lines is the query for the lines that q chooses.
+func lines(q edge.Query) url.Values {
+	v := url.Values{"last": {strconv.Itoa(max(q.Last, -1))}}
 	if q.Function != "" {
 		v.Set("function", q.Function)
 	}
-	if q.Last != 0 {
-		v.Set("last", strconv.Itoa(q.Last))
-	}
 	if q.Follow {
 		v.Set("follow", "true")
-	}
-	if q.After != 0 {
-		v.Set("after", strconv.FormatInt(q.After, 10))
 	}
 	return v
 }

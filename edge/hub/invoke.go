@@ -1,0 +1,37 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/edge"
+)
+
+// An invoker runs a function by hand.
+type invoker interface {
+	Invoke(ctx context.Context, name string, in edge.Invoke) (edge.Invoked, error)
+}
+
+// maxPayload is the most that an event may weigh, bytes.
+const maxPayload = 1 << 20
+
+func (h *Hub) invoke(r *request) (any, error) {
+	var in edge.Invoke
+	if err := r.decode(&in); err != nil {
+		return nil, err
+	}
+	if in.Topic != "" {
+		if err := devices.CheckTopic(in.Topic); err != nil {
+			return nil, invalid("", "topic: %v", err)
+		}
+	}
+	if len(in.Payload) > maxPayload {
+		return nil, &edge.Error{Code: edge.TooLarge, Message: fmt.Sprintf("the payload is larger than %d MiB", maxPayload>>20)}
+	}
+	d, err := h.definition(r.Context(), r.PathValue("function"))
+	if err != nil {
+		return nil, err
+	}
+	return h.Node.Invoke(r.Context(), d.Function.Name(), in)
+}
