@@ -1,7 +1,11 @@
 package store
 
 import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -16,8 +20,8 @@ import (
 //	good      the last one that was marked good, or ""
 //	enabled   0 or 1
 //
-// A row of table revisions is a functions.Function as JSON. Kept are the
-// current and the good revision of each function.
+// A row of table revisions is a functions.Function as JSON, with the SHA-256 of
+// that. Kept are the current and the good revision of each function.
 //
 // A row of table meta is a single value:
 //
@@ -36,16 +40,6 @@ const (
 // whose current revision cannot be read is replaced by its last good one, or
 // left out, and said in the log.
 func (s *Store) Functions() (list []edge.Definition, err error) {
-	bodies := map[[2]string]string{}
-	err = each(s.db, func(row row) error {
-		var name, revision, body string
-		err := row.Scan(&name, &revision, &body)
-		bodies[[2]string{name, revision}] = body
-		return err
-	}, `SELECT name, revision, body FROM revisions`)
-	if err != nil {
-		return nil, fmt.Errorf("read revisions: %w", err)
-	}
 	err = each(s.db, func(row row) error {
 		var name, current, good string
 		var enabled bool
@@ -53,7 +47,7 @@ func (s *Store) Functions() (list []edge.Definition, err error) {
 			return err
 		}
 		for _, revision := range []string{current, good} {
-			f, err := decodeFunction(bodies[[2]string{name, revision}], revision)
+			f, err := s.function(name, revision)
 			if err == nil {
 				list = append(list, edge.Definition{Function: f, Enabled: enabled})
 				return nil
@@ -68,14 +62,21 @@ func (s *Store) Functions() (list []edge.Definition, err error) {
 	return list, nil
 }
 
-func decodeFunction(body, revision string) (f functions.Function, err error) {
-	if err := json.Unmarshal([]byte(body), &f); err != nil {
-		return functions.Function{}, fmt.Errorf("decode function: %w", err)
-	}
-	if string(f.Revision) != revision {
-		return functions.Function{}, fmt.Errorf("it calls itself revision %s", f.Revision.Short())
-	}
-	return f, nil
+// function reads one revision, and makes sure that it is as it was written.
+func (s *Store) function(name, revision string) (f functions.Function, err error) {
+	err = ErrNotFound
+	read := each(s.db, func(row row) error {
+		var body, sum []byte
+		if err := row.Scan(&body, &sum); err != nil {
+			return err
+		}
+		if got := sha256.Sum256(body); !bytes.Equal(got[:], sum) {
+			return errors.New("it is not as it was written")
+		}
+		err = json.Unmarshal(body, &f)
+		return nil
+	}, `SELECT body, sum FROM revisions WHERE name = ? AND revision = ?`, name, revision)
+	return f, cmp.Or(read, err)
 }
 
 // Position returns the hub's position that the definitions belong to.
@@ -173,8 +174,10 @@ func (b *batch) putFunction(d *edge.Definition) error {
 	if err != nil {
 		return err
 	}
-	err = b.run(`INSERT INTO revisions (name, revision, body) VALUES (?, ?, ?)
-		ON CONFLICT DO UPDATE SET body = excluded.body WHERE body <> excluded.body`, name, revision, string(body))
+	sum := sha256.Sum256(body)
+	err = b.run(`INSERT INTO revisions (name, revision, body, sum) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET body = excluded.body, sum = excluded.sum WHERE body <> excluded.body`,
+		name, revision, string(body), sum[:])
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,9 @@ func openOrSalvage(path, suspect string, schema fs.FS) (*sqlite.DB, *Salvage, er
 		return nil, nil, err
 	}
 	saved, err := sqlite.Salvage(aside, db)
+	if err == nil {
+		err = db.Update(forgetPosition)
+	}
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}
@@ -50,4 +53,10 @@ func openOrSalvage(path, suspect string, schema fs.FS) (*sqlite.DB, *Salvage, er
 		return nil, nil, errors.Join(fmt.Errorf("salvage: %w", err), db.Close())
 	}
 	return db, &Salvage{Path: aside, Reason: reason.Error(), Rows: saved}, nil
+}
+
+// forgetPosition makes the hub send all definitions again: some may be lost.
+func forgetPosition(tx *sqlite.Tx) error {
+	_, err := tx.Exec(`DELETE FROM meta WHERE name IN (?, ?)`, metaEpoch, metaRevision)
+	return err
 }

@@ -134,16 +134,18 @@ func (s *Store) Purge(function string) error {
 	return s.do(func(b *batch) error { return b.purge(function) })
 }
 
-func loadUsage(db *sqlite.DB) (map[string]Usage, error) {
-	used := map[string]Usage{}
-	err := each(db, func(row row) error {
+// loadUsage counts the state of each function, and finds the highest version.
+func loadUsage(db *sqlite.DB) (used map[string]Usage, highest int64, err error) {
+	used = map[string]Usage{}
+	err = each(db, func(row row) error {
 		var name string
 		var u Usage
-		err := row.Scan(&name, &u.Keys, &u.Bytes)
-		used[name] = u
+		var version int64
+		err := row.Scan(&name, &u.Keys, &u.Bytes, &version)
+		used[name], highest = u, max(highest, version)
 		return err
-	}, `SELECT function, count(*), sum(octet_length(key) + octet_length(value)) FROM state GROUP BY function`)
-	return used, err
+	}, `SELECT function, count(*), sum(octet_length(key) + octet_length(value)), max(version) FROM state GROUP BY function`)
+	return used, highest, err
 }
 
 // purge deletes the state of a function.
@@ -348,12 +350,18 @@ type versions struct{ last, limit int64 }
 
 const versionsAtATime = 1 << 20
 
-func loadVersions(stored string) (versions, error) {
-	if stored == "" {
-		return versions{}, nil
+// loadVersions goes on above what is stored, and above highest, the highest
+// version of a row: in a salvaged store they may differ.
+func loadVersions(stored string, highest int64) (versions, error) {
+	var n int64
+	if stored != "" {
+		var err error
+		if n, err = strconv.ParseInt(stored, 10, 64); err != nil {
+			return versions{}, fmt.Errorf("read the count of versions: %w", err)
+		}
 	}
-	n, err := strconv.ParseInt(stored, 10, 64)
-	return versions{last: n, limit: n}, err
+	n = max(n, highest)
+	return versions{last: n, limit: n}, nil
 }
 
 func (b *batch) nextVersion() (int64, error) {

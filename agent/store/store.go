@@ -136,11 +136,12 @@ func (s *Store) load() error {
 		return fmt.Errorf("read meta: %w", err)
 	}
 	s.session = values[metaSession]
-	if s.versions, err = loadVersions(values[metaVersions]); err != nil {
-		return err
-	}
-	if s.used, err = loadUsage(s.db); err != nil {
+	var highest int64
+	if s.used, highest, err = loadUsage(s.db); err != nil {
 		return fmt.Errorf("read state: %w", err)
+	}
+	if s.versions, err = loadVersions(values[metaVersions], highest); err != nil {
+		return err
 	}
 	if s.dead, err = loadDeadCounts(s.db); err != nil {
 		return fmt.Errorf("read dead letters: %w", err)

@@ -35,6 +35,19 @@ func Waiting(err error) bool {
 	return false
 }
 
+// unreadable reports whether err comes from a part of the file that the disk
+// does not give out.
+func unreadable(err error) bool {
+	if e, ok := errors.AsType[*driver.Error](err); ok {
+		switch e.Code() {
+		case code.SQLITE_IOERR_READ, code.SQLITE_IOERR_SHORT_READ, code.SQLITE_IOERR_IN_PAGE,
+			code.SQLITE_IOERR_DATA, code.SQLITE_IOERR_CORRUPTFS:
+			return true
+		}
+	}
+	return false
+}
+
 // resultCode returns SQLite's primary result code, or 0 if err is not its.
 func resultCode(err error) int {
 	if e, ok := errors.AsType[*driver.Error](err); ok {

@@ -63,12 +63,7 @@ func open(path string, schema fs.FS) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch _, err := os.Stat(path); {
-	case err == nil:
-		if err := inspect(path, len(steps)); err != nil {
-			return nil, err
-		}
-	case !errors.Is(err, fs.ErrNotExist):
+	if err := inspect(path, len(steps)); err != nil {
 		return nil, err
 	}
 	db := &DB{path: path, stmts: map[string]*sql.Stmt{}}
@@ -152,10 +147,21 @@ func (db *DB) Close() error {
 }
 
 // inspect looks at a file without changing it: is it one, is it whole, is its
-// schema one that this program knows.
+// schema one that this program knows. A missing file is well, unless it has
+// left its log behind.
 func inspect(path string, newest int) error {
-	if info, err := os.Stat(path); err == nil && info.Size() == 0 {
-		return fmt.Errorf("%w: the file is empty", errDamaged)
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if log, err := os.Stat(path + "-wal"); err == nil && log.Size() > 0 {
+			return fmt.Errorf("%w: there is only its log", errDamaged)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Size() == 0 {
+		return fmt.Errorf("%w: it is empty", errDamaged)
 	}
 	db, err := sql.Open("sqlite", dsn(path, url.Values{"mode": {"ro"}, "_query_only": {"1"}}))
 	if err != nil {
@@ -163,6 +169,9 @@ func inspect(path string, newest int) error {
 	}
 	db.SetMaxOpenConns(1)
 	err = check(db, newest)
+	if unreadable(err) {
+		err = fmt.Errorf("%w: %w", errDamaged, err)
+	}
 	return errors.Join(err, db.Close())
 }
 

@@ -17,6 +17,7 @@ CREATE TABLE revisions (
   name     TEXT NOT NULL,
   revision TEXT NOT NULL,
   body     TEXT NOT NULL,
+  sum      BLOB NOT NULL,
   PRIMARY KEY (name, revision)
 ) STRICT;
 
