@@ -4,15 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	ballastSize  = 1 << 20         // bytes
-	ballastRetry = 5 * time.Second // between attempts to have it again
-)
+const ballastSize = 1 << 20 // bytes
 
 // A ballast is a file that only takes up space. On a full disk SQLite cannot
 // even delete, since it writes a log first: letting the ballast go gives it the

@@ -77,6 +77,7 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) run(ctx context.Context) error {
 	for {
 		ending := ctx.Err() != nil
+		s.restock(time.Now())
 		s.mu.Lock()
 		batch, wait := s.queue.take(time.Now(), ending)
 		s.mu.Unlock()
@@ -96,18 +97,17 @@ func (s *Store) run(ctx context.Context) error {
 // rest waits until there is something to do: at the latest for wait, if it is
 // not 0.
 func (s *Store) rest(ctx context.Context, wait time.Duration) {
-	var lazy, reserve <-chan time.Time
+	var lazy, restock <-chan time.Time
 	if wait > 0 {
 		lazy = time.After(wait)
 	}
 	if !s.ballast.there {
-		reserve = time.After(ballastRetry)
+		restock = time.After(time.Until(s.restockDue))
 	}
 	select {
 	case <-s.wake:
 	case <-lazy:
-	case <-reserve:
-		s.recover()
+	case <-restock:
 	case <-ctx.Done():
 	}
 }

@@ -1,5 +1,9 @@
 package store
 
+import "time"
+
+const restockEvery = 5 * time.Second
+
 // Healthy returns nil while changes are committed, and otherwise why they
 // wait: the disk is full, read-only or failing. A disk that is full counts as
 // such until there is room again for the reserve that sedge keeps on it, though
@@ -27,19 +31,31 @@ func (s *Store) suffer(err error) {
 	}
 }
 
-// recover notes that the disk was written to. It works again once there is room
+// recover notes that the disk was written to. It works again if there is room
 // for the reserve.
 func (s *Store) recover() {
-	whole := s.ballast.there || s.ballast.make() == nil
 	s.mu.Lock()
 	was := s.failing
 	s.stuck = nil
-	if whole {
+	if s.ballast.there {
 		s.failing = nil
 	}
 	s.mu.Unlock()
-	if whole && was != nil {
+	if s.ballast.there && was != nil {
 		s.lg.Info("store writes again", "after", was)
 		signal(s.turned)
+	}
+}
+
+// restock tries, now and then, to have the reserve again that a full disk took.
+// If the disk has no room for it, what the store itself can do without is given
+// back.
+func (s *Store) restock(now time.Time) {
+	if s.ballast.there || now.Before(s.restockDue) {
+		return
+	}
+	s.restockDue = now.Add(restockEvery)
+	if s.ballast.make() == nil || s.db.Shrink() == nil && s.ballast.make() == nil {
+		s.recover()
 	}
 }

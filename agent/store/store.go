@@ -44,7 +44,8 @@ type Store struct {
 	wake    chan struct{} // a token when the queue has grown
 	turned  chan struct{} // a token when health has changed
 
-	sweepDue time.Time // of what has expired; Run's alone
+	sweepDue   time.Time // of what has expired; Run's alone
+	restockDue time.Time // of the ballast; Run's alone
 
 	mu       sync.Mutex
 	queue    queue

@@ -1,0 +1,182 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sedge-iot/sedge/agent/store"
+	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// A Bus carries messages between the node and its devices. Its methods may be
+// called from several goroutines; none but Run blocks.
+type Bus interface {
+	// Run connects, and hands every message to hear, in order, until ctx is
+	// done. A lost broker is no error.
+	Run(ctx context.Context, hear func(devices.Message)) error
+	// Subscribe sets the filters to hear, in MQTT's form.
+	Subscribe(filters []string)
+	// Publish sends p and calls done once: with nil when the broker has it.
+	Publish(p devices.Publication, done func(error))
+	// Pause stops hearing without losing anything: the broker keeps what
+	// comes until Resume.
+	Pause()
+	Resume()
+}
+
+// A Config is what an agent is made of.
+type Config struct {
+	Node      string // the node's name
+	Bus       Bus
+	Store     *store.Store                 // the agent runs it
+	Sandboxes map[string]functions.Sandbox // by the name that a manifest's placement.sandbox gives
+	Logger    *slog.Logger
+	Unacked   int           // how many messages may be unacknowledged before the rest is stored at once; 0 for 1,024
+	Hold      time.Duration // how long a delivery may wait before it is stored; 0 for 50 ms
+
+	// Connected says whether the bus has its broker, for readiness; nil: always.
+	Connected func() (ok bool, why string)
+
+	// AckFirst acknowledges messages before their work is done. It breaks the
+	// promise on purpose, so that the test of the promise can show that it sees.
+	AckFirst bool
+}
+
+// An Agent runs functions on a node. Its methods may be called from several
+// goroutines.
+type Agent struct {
+	Config
+	boot    string       // prefix of the ids this process gives
+	ids     atomic.Int64 // events and invocations numbered by this process
+	seq     atomic.Int64 // positions in inbox and outbox
+	unacked atomic.Int64 // messages heard and not acknowledged
+	paused  atomic.Bool  // the bus is, because too much is unacknowledged or the disk fails
+
+	routes atomic.Pointer[routes]
+	loops  loops
+	timers *timers
+	trail  *ring[step]
+	logs   *ring[line]
+	heard  atomic.Int64 // messages
+
+	work sync.WaitGroup // starts, closings and loads of functions
+	ctx  context.Context // of Run's work; set by New, ended by stop
+	stop context.CancelFunc
+
+	mu        sync.Mutex
+	functions map[string]*function // guarded by mu; a removed one stays until its publishes are out
+}
+
+// New returns an agent that goes on where the one before stopped: with the
+// functions, deliveries, publishes and timers that the store holds.
+func New(cfg Config) (*Agent, error) {
+	if cfg.Unacked == 0 {
+		cfg.Unacked = 1024
+	}
+	if cfg.Hold == 0 {
+		cfg.Hold = 50 * time.Millisecond
+	}
+	a := &Agent{
+		Config:    cfg,
+		boot:      newBoot(),
+		trail:     newRing[step](1024),
+		logs:      newRing[line](1024),
+		functions: map[string]*function{},
+	}
+	a.ctx, a.stop = context.WithCancel(context.Background())
+	a.timers = newTimers(a)
+	a.routes.Store(&routes{})
+	if err := a.recover(); err != nil {
+		return nil, fmt.Errorf("recover what was under way: %w", err)
+	}
+	return a, nil
+}
+
+// Run hears and works until ctx is done; then it finishes or stores what runs,
+// within ten seconds, and returns nil. It returns an error only for what
+// waiting cannot mend.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.stop()
+	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopStoring()
+	stored := make(chan error, 1)
+	go func() { stored <- a.Store.Run(storing) }() // awaited below
+
+	hearing, stopHearing := context.WithCancel(ctx)
+	defer stopHearing()
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWorking()
+	var g errgroup.Group
+	g.Go(func() error { return a.timers.run(working) })
+	g.Go(func() error { return a.watchDisk(working) })
+	g.Go(func() error { return a.checkpoints(working) })
+	a.each((*function).begin)
+
+	// The bus is the last to begin and the first to end: nothing new comes
+	// while what has come is brought to an end. But it must still publish then,
+	// so hearing ends by Pause, not by ending the bus.
+	bus := make(chan error, 1)
+	busCtx, stopBus := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBus()
+	go func() { bus <- a.Bus.Run(busCtx, a.hear) }() // awaited below
+
+	var err error
+	select {
+	case <-hearing.Done():
+	case err = <-bus:
+		bus <- nil
+	case err = <-stored:
+		stored <- nil
+	}
+	a.Bus.Pause()
+	a.finish()
+	stopBus()
+	err = errors.Join(err, <-bus)
+	stopWorking()
+	err = errors.Join(err, g.Wait())
+	a.stop()
+	a.work.Wait()
+	stopStoring()
+	return errors.Join(err, <-stored)
+}
+
+// finish lets the attempts under way end, for five seconds, stores what still
+// waits, and closes the runners.
+func (a *Agent) finish() {
+	deadline := time.Now().Add(5 * time.Second)
+	var wg sync.WaitGroup
+	a.each(func(f *function) { wg.Go(func() { f.end(deadline) }) })
+	wg.Wait()
+	a.saveGates()
+}
+
+// each calls do for every function, one after another, without holding mu.
+func (a *Agent) each(do func(*function)) {
+	a.mu.Lock()
+	fs := make([]*function, 0, len(a.functions))
+	for _, f := range a.functions {
+		fs = append(fs, f)
+	}
+	a.mu.Unlock()
+	for _, f := range fs {
+		do(f)
+	}
+}
+
+// function returns the function of that name that is defined, or nil.
+func (a *Agent) function(name string) *function {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f := a.functions[name]; f != nil && !f.removed.Load() {
+		return f
+	}
+	return nil
+}

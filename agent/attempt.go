@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"sync"
+	"time"
+
+	"github.com/sedge-iot/sedge/agent/store"
+	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// An attempt is one run of a delivery. Its runner asks it for state and gives
+// it the outcome: it is the functions.Run of its invocation.
+type attempt struct {
+	f  *function
+	d  *delivery
+	w  *worker
+	id string
+
+	mu    sync.Mutex
+	reads map[string]int64 // versions of the keys it has read; guarded by mu
+}
+
+func (t *attempt) invocation() functions.Invocation {
+	return functions.Invocation{
+		ID:      t.id,
+		Event:   t.d.event,
+		Attempt: t.d.attempt + 1,
+		Timeout: time.Duration(t.w.function.Manifest.Spec.Resources.Timeout),
+	}
+}
+
+// Get reads a key and remembers which version of it the attempt has seen.
+func (t *attempt) Get(key string) ([]byte, error) {
+	value, version, err := t.f.a.Store.Get(t.f.name, key)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reads == nil {
+		t.reads = map[string]int64{}
+	}
+	if _, again := t.reads[key]; !again {
+		t.reads[key] = version
+	}
+	return value, nil
+}
+
+// Peek reads a key whose later change does not matter.
+func (t *attempt) Peek(key string) ([]byte, error) {
+	value, _, err := t.f.a.Store.Get(t.f.name, key)
+	return value, err
+}
+
+// Publish sends p before the outcome is known, and waits until the broker has
+// it.
+func (t *attempt) Publish(p devices.Publication) error {
+	if fail := t.f.permit([]devices.Publication{p}, t.d.event); fail != nil {
+		return fail
+	}
+	t.f.remember(p, t.d.event.Hops)
+	done := make(chan error, 1)
+	t.f.a.Bus.Publish(p, func(err error) { done <- err })
+	return <-done
+}
+
+// Log takes a line of the function's log.
+func (t *attempt) Log(level functions.Level, text string) {
+	t.f.log(t.id, level, text)
+}
+
+// Done takes the outcome and does what follows from it.
+func (t *attempt) Done(o functions.Outcome) {
+	f := t.f
+	f.mu.Lock()
+	if o.Err != nil && o.Err.Code.RunnerEnded() && t.w.crowd == 0 {
+		t.w.crowd = t.w.running
+	}
+	f.running--
+	t.w.running--
+	alone := t.w.crowd == 1
+	t.w.last = time.Now()
+	f.lastRun = t.w.last
+	f.runtime.add(o.Took)
+	f.outcome[outcomeName(o.Err)]++
+	if !t.w.retiring && f.worker == t.w && t.w.running == 0 {
+		f.armLocked(t.w.last.Add(f.idleTime()))
+	}
+	retired := t.w.retiring && t.w.running == 0
+	f.mu.Unlock()
+	if retired {
+		f.close(t.w)
+	}
+	switch {
+	case o.Err != nil:
+		f.failed(t, o.Err, alone)
+	default:
+		f.succeeded(t, o)
+	}
+	f.pump()
+}
+
+func outcomeName(err *functions.Failure) string {
+	if err == nil {
+		return "ok"
+	}
+	return string(err.Code)
+}
+
+// fresh reports whether all that the attempt has read is still so.
+func (t *attempt) fresh() bool {
+	for key, version := range t.reads {
+		if now, err := t.f.a.Store.Version(t.f.name, key); err != nil || now != version {
+			return false
+		}
+	}
+	return true
+}
+
+// stateChange returns what the attempt read and wrote, or nil if it wrote nothing.
+func (t *attempt) stateChange(writes []functions.StateWrite) *store.StateChange {
+	if len(writes) == 0 {
+		return nil
+	}
+	return &store.StateChange{
+		Function: t.f.name,
+		Quota:    int64(t.w.function.Manifest.Spec.State.MaxBytes),
+		Reads:    t.reads,
+		Writes:   writes,
+	}
+}
+
+// answer tells whoever waits for the delivery how it ended. It must not be
+// called with mu held.
+func (t *attempt) answer(o functions.Outcome, published []string) {
+	if t.d.answer == nil {
+		return
+	}
+	t.d.answer(answer{
+		invocation: t.id, returned: o.Returned, published: published, failure: o.Err, took: o.Took,
+	})
+}
+
+// done returns the step that ends a trail well.
+func (t *attempt) done(pubs []devices.Publication, writes []functions.StateWrite) edge.Step {
+	s := edge.Step{
+		What: edge.StepDone, Attempt: t.d.attempt + 1, Invocation: t.id,
+		Took: time.Since(t.d.heard).Seconds(), Published: topics(pubs),
+	}
+	for _, w := range writes {
+		s.StateKeys = append(s.StateKeys, w.Key)
+	}
+	return s
+}
+
+func topics(pubs []devices.Publication) []string {
+	if len(pubs) == 0 {
+		return nil
+	}
+	ts := make([]string, len(pubs))
+	for i, p := range pubs {
+		ts[i] = p.Topic
+	}
+	return ts
+}

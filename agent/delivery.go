@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/sedge-iot/sedge/agent/store"
+	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// A stage is how far a delivery has come. It only moves forward, but for
+// running → waiting when an attempt is to be repeated.
+type stage uint8
+
+const (
+	waiting    stage = iota // for its lane, a runner or the time of its retry
+	running                 // an attempt is under way
+	committing              // what it ended with is being stored
+	handing                 // its publishes are being handed to the bus
+	publishing              // they wait to be confirmed; the lane may go on
+	gone
+)
+
+// A delivery is one event for one function. Its fields are guarded by the
+// function's mu.
+type delivery struct {
+	seq      int64
+	lane     *lane
+	event    devices.Event
+	unloaded bool // the event is in the inbox only
+	size     int  // bytes of topic and payload
+	heard    time.Time
+
+	receipt  *receipt // of the message that brought it; nil once settled
+	identity store.Identity
+	key      string          // dedupe key, or ""
+	timer    *store.TimerEnd // the stored timer that it came from, or nil
+	answer   func(answer)    // called once with how it ended, or nil
+
+	stage   stage
+	row     bool // it has, or is getting, a row in the inbox
+	counted bool // for the inbox's quota
+	attempt int  // attempts used up
+	due     time.Time
+	suspect bool // its runner died; it must show, alone, that it was not the cause
+	redo    int  // runs repeated for a state conflict, in a row
+	out     []*outgoing
+}
+
+// An answer is how a delivery ended, for the one who waits for it.
+type answer struct {
+	invocation string
+	returned   []byte
+	published  []string
+	failure    *functions.Failure
+	took       time.Duration
+}
+
+// stored reports whether rows have to go when d ends.
+func (d *delivery) stored() bool { return d.row || d.timer != nil }
+
+// remove adds to c what takes d's rows away.
+func (d *delivery) remove(c *store.Change) {
+	if d.row {
+		c.Drop = append(c.Drop, d.seq)
+	}
+	if d.timer != nil {
+		c.Cancel = append(c.Cancel, *d.timer)
+	}
+}
+
+// takeReceipt returns d's receipt, or nil if it has none or it was taken before.
+func (d *delivery) takeReceipt() *receipt {
+	r := d.receipt
+	d.receipt = nil
+	return r
+}
+
+// A receipt stands for a message until each of its deliveries is settled: done
+// or stored. The last one acknowledges the message. A nil receipt is settled.
+type receipt struct {
+	ack     devices.Acknowledger // or nil
+	unacked *atomic.Int64        // of the agent; counts receipts whose message is not acknowledged
+	left    atomic.Int32
+}
+
+// newReceipt returns a receipt that calls settled when n deliveries are.
+func newReceipt(a *Agent, n int, settled func()) *receipt {
+	r := &receipt{ack: acknowledge(settled), unacked: &a.unacked}
+	r.left.Store(int32(n))
+	a.unacked.Add(1)
+	return r
+}
+
+// acknowledge is a function as an Acknowledger.
+type acknowledge func()
+
+// Ack calls the function.
+func (f acknowledge) Ack() { f() }
+
+func (r *receipt) settle() {
+	if r == nil || r.left.Add(-1) != 0 {
+		return
+	}
+	r.unacked.Add(-1)
+	if r.ack != nil {
+		r.ack.Ack()
+	}
+}
+
+// A lane is the deliveries of one function that run one after another: those
+// of one device, usually. It lives while there are any, or publishes of theirs.
+type lane struct {
+	key    string
+	list   []*delivery // unfinished, in order: first those publishing, then at most one under way, then the waiting
+	rows   int         // how many of list have a row in the inbox
+	out    []*outgoing // publishes that are in the outbox, in order
+	queued bool        // stands in the function's ready queue
+}
+
+// next returns the delivery that runs next, or nil while one is under way or
+// none waits.
+func (l *lane) next() *delivery {
+	for _, d := range l.list {
+		switch d.stage {
+		case publishing:
+			continue
+		case waiting:
+			return d
+		}
+		return nil
+	}
+	return nil
+}
+
+// committing reports whether one of the lane's deliveries is being committed:
+// until that is over nothing else of the lane can be stored.
+func (l *lane) committing() bool {
+	for _, d := range l.list {
+		if d.stage == committing || d.stage == handing {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *lane) empty() bool { return len(l.list) == 0 && len(l.out) == 0 }
+
+// An outgoing is one publish of a successful attempt, until it is confirmed.
+type outgoing struct {
+	f    *function
+	d    *delivery // nil once the delivery is finished or was recovered without it
+	lane *lane
+	store.Outgoing
+	state  outState
+	row    bool // it is, or is getting, in the outbox
+	losses int  // connections that ended on it
+}
+
+type outState uint8
+
+const (
+	sending outState = iota
+	lost
+	confirmed
+)

@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/sedge-iot/sedge/agent/store"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// failed decides what follows a failed attempt: another run at once, if the
+// attempt was not the delivery's own failure; a retry later; or the end.
+// alone says that nothing else ran on the same runner.
+func (f *function) failed(t *attempt, fail *functions.Failure, alone bool) {
+	d := t.d
+	f.mu.Lock()
+	switch {
+	case d.answer != nil:
+		f.mu.Unlock()
+		f.refuse(t, fail)
+		return
+	case fail.Code == functions.CodeClosed:
+		f.backLocked(d)
+	case fail.Code == functions.CodeStart:
+		d.due = time.Now().Add(time.Second)
+		f.backLocked(d)
+	case fail.Code.RunnerEnded() && !alone && !d.suspect:
+		// Some delivery on that runner ended it. Each is run again alone to
+		// find which; the innocent lose no attempt.
+		d.suspect = true
+		f.suspects++
+		f.backLocked(d)
+	default:
+		f.countFailureLocked(t, fail, alone)
+	}
+	f.mu.Unlock()
+}
+
+// backLocked puts d back to wait for its next run, now.
+func (f *function) backLocked(d *delivery) {
+	d.stage = waiting
+	f.readyLocked(d.lane, time.Now())
+}
+
+// countFailureLocked uses up an attempt of the delivery.
+func (f *function) countFailureLocked(t *attempt, fail *functions.Failure, alone bool) {
+	d := t.d
+	d.attempt++
+	f.lastErr = fail
+	f.log(t.id, functions.LevelError, failureText(fail))
+	retry := t.w.function.Manifest.Spec.Delivery.Retry
+	if fail.Permanent() || fail.Code == functions.CodeLimit && alone || d.attempt >= retry.Attempts {
+		f.buryLocked(d, fail)
+		return
+	}
+	if d.suspect {
+		d.suspect = false
+		f.suspects--
+	}
+	d.stage = waiting
+	wait := retryAfter(retry, d.attempt)
+	d.due = time.Now().Add(wait)
+	f.step(edge.Step{
+		What: edge.StepFailed, Why: fail.Message + "; again in " + wait.Round(time.Millisecond).String(),
+		Attempt: d.attempt, Invocation: t.id,
+	}, &d.event)
+	f.storeLocked(d.lane, d, fail.Message)
+	f.readyLocked(d.lane, time.Now())
+}
+
+// retryAfter returns how long to wait after so many failed attempts:
+// exponential back-off, spread by half either way.
+func retryAfter(r functions.Retry, attempts int) time.Duration {
+	b := backoff.ExponentialBackOff{
+		InitialInterval: time.Duration(r.Backoff), MaxInterval: time.Duration(r.Max),
+		Multiplier: 2, RandomizationFactor: 0.5,
+	}
+	b.Reset()
+	d := time.Duration(0)
+	for range min(attempts, 64) {
+		d = b.NextBackOff()
+	}
+	return min(d, time.Duration(r.Max))
+}
+
+// buryLocked ends a delivery as a dead letter, or discards it if the function
+// keeps none.
+func (f *function) buryLocked(d *delivery, fail *functions.Failure) {
+	c := &store.Change{}
+	d.remove(c)
+	what := edge.StepDiscarded
+	if keep := f.manifest().Spec.Delivery.DeadLetter; keep == nil || *keep {
+		what = edge.StepDead
+		c.Dead = append(c.Dead, store.DeadLetter{
+			Function: f.name, Revision: f.def.Function.Revision, Lane: d.lane.key, Seq: d.seq,
+			Attempts: d.attempt, Time: time.Now(), Failure: *fail, Event: d.event, InInbox: d.unloaded,
+		})
+	}
+	d.stage = committing
+	f.inbox.remove(d)
+	f.step(edge.Step{What: what, Why: fail.Message, Attempt: d.attempt}, &d.event)
+	f.a.Store.Commit(c, func(err error) {
+		if err != nil {
+			return // the store was closed: the broker, or the inbox, still has it
+		}
+		f.mu.Lock()
+		l := d.lane
+		r := f.finishLocked(d, what)
+		f.readyLocked(l, time.Now())
+		f.mu.Unlock()
+		r.settle()
+		f.pump()
+	})
+}
+
+// refuse ends a delivery that somebody waits for: he gets the failure, and
+// decides himself whether to try again.
+func (f *function) refuse(t *attempt, fail *functions.Failure) {
+	t.answer(functions.Outcome{Err: fail}, nil)
+	f.mu.Lock()
+	f.lastErr = fail
+	f.log(t.id, functions.LevelError, failureText(fail))
+	f.step(edge.Step{What: edge.StepDiscarded, Why: fail.Message, Attempt: 1, Invocation: t.id}, &t.d.event)
+	r := f.finishLocked(t.d, edge.StepDiscarded)
+	f.mu.Unlock()
+	r.settle()
+}
+
+func failureText(fail *functions.Failure) string {
+	if fail.Stack != "" {
+		return fail.Stack
+	}
+	return fail.Message
+}

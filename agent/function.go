@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/sedge-iot/sedge/agent/store"
+	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// A function is one function on this node: its definition, its lanes and its
+// runner. It outlives its revisions.
+type function struct {
+	a       *Agent
+	name    string
+	removed atomic.Bool // deleted; only publishes of it may be left
+
+	mu       sync.Mutex
+	def      edge.Definition // guarded by mu, as is all below
+	plan     *plan           // what the definition compiles to
+	lanes    map[string]*lane
+	ready    []*lane // that could run their next delivery now
+	running  int     // attempts under way, on any worker
+	suspects int     // deliveries that must run alone
+	pending  int     // deliveries in lanes
+	inbox    inbox   // those of them that have a row
+	memory   int     // bytes of events that wait in memory without a receipt
+
+	worker   *worker // takes attempts, or nil
+	starting bool
+	failures int       // starts that failed, in a row
+	startAt  time.Time // not before
+	failing  string    // why it cannot be started, or ""
+	pausedBy string    // why the node has paused it, or ""
+	closing  bool      // the agent is ending: nothing starts
+
+	alarm   *time.Timer // calls tick
+	alarmAt time.Time   // zero if not set
+	lost    bool        // some publish in an outbox waits to be repeated
+
+	rate    *rate.Limiter // of publishes
+	seen    seen          // dedupe keys and packets done
+	counts  edge.Counts
+	lastRun time.Time
+	lastErr *functions.Failure
+	latency histogram // from hearing to the end of effects
+	runtime histogram // in the runner
+	colds   int64
+	sheds   map[string]int64 // by reason
+	outcome map[string]int64 // invocations by outcome
+}
+
+func (a *Agent) newFunction(name string) *function {
+	f := &function{
+		a: a, name: name, lanes: map[string]*lane{},
+		rate: rate.NewLimiter(rate.Inf, 0), sheds: map[string]int64{}, outcome: map[string]int64{},
+	}
+	f.seen.init()
+	f.alarm = time.AfterFunc(time.Hour, f.tick)
+	f.alarm.Stop()
+	return f
+}
+
+// manifest returns the manifest of the current revision. mu must be held.
+func (f *function) manifest() *functions.Manifest { return &f.def.Function.Manifest }
+
+// mayRunLocked reports whether deliveries run rather than wait.
+func (f *function) mayRunLocked() bool {
+	return f.def.Enabled && !f.closing && f.pausedBy == "" && !f.removed.Load()
+}
+
+// set makes d the definition. What waits runs on it.
+func (f *function) set(d edge.Definition, p *plan) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	changed := f.def.Function.Revision != d.Function.Revision
+	f.def = d
+	f.removed.Store(false)
+	f.pausedBy = "" // deploying and enabling are how an operator takes a pause back
+	if changed || f.plan == nil {
+		p.inherit(f.plan, f.a.Logger)
+		f.plan = p
+		f.failing, f.failures, f.startAt = "", 0, time.Time{}
+		r := d.Function.Manifest.Spec.Delivery.PublishRate
+		f.rate = rate.NewLimiter(rate.Limit(r), 5*r)
+	}
+}
+
+// take takes the message for the function: it decides what becomes of it and
+// lines it up.
+func (f *function) take(h *hearing, hits []hit, r *receipt) {
+	f.mu.Lock()
+	if f.removed.Load() {
+		f.mu.Unlock()
+		r.settle()
+		return
+	}
+	f.counts.Taken++
+	if h.Dup {
+		if repeated, settle := f.repeatedLocked(h, r); repeated {
+			f.mu.Unlock()
+			settle.settle()
+			return
+		}
+	}
+	v := f.decideLocked(h, hits)
+	switch {
+	case v.failure != nil:
+		d := f.newDelivery(v.event, h, r)
+		f.appendLocked(f.laneLocked("!"+d.event.ID), d)
+		f.buryLocked(d, v.failure)
+		f.mu.Unlock()
+		return
+	case v.arm != nil:
+		f.counts.Filtered++
+		f.step(edge.Step{What: v.what, Why: v.why}, &v.event)
+		f.mu.Unlock()
+		f.a.timers.arm(*v.arm, r.settle)
+		return
+	case v.what != "":
+		f.countLocked(v.what)
+		f.step(edge.Step{What: v.what, Why: v.why}, &v.event)
+		f.mu.Unlock()
+		if v.disarm != nil {
+			f.a.timers.cancel([]store.TimerKey{*v.disarm})
+		}
+		r.settle()
+		return
+	}
+	var now *receipt
+	if v.event.QoS == 0 {
+		now, r = r, nil // the trigger asks for no more
+	}
+	d := f.newDelivery(v.event, h, r)
+	d.key = v.key
+	shed := f.admitLocked(d, v.lane, h.now)
+	f.mu.Unlock()
+	now.settle()
+	shed.settle()
+	f.pump()
+}
+
+// newDelivery returns a delivery of ev, which came with h.
+func (f *function) newDelivery(ev devices.Event, h *hearing, r *receipt) *delivery {
+	d := &delivery{
+		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: h.now, receipt: r,
+	}
+	if ev.QoS > 0 {
+		d.identity = h.identity()
+	}
+	return d
+}
+
+// admitLocked lines d up in the lane of that key. It returns the receipt of d
+// if there is no room for it: only a message at QoS 0 is shed, for the sender of any
+// other keeps it until it is stored.
+func (f *function) admitLocked(d *delivery, key string, now time.Time) *receipt {
+	l := f.laneLocked(key)
+	if d.event.QoS == 0 && d.event.Source == devices.MQTT && l.rows == 0 && f.memory+d.size > maxMemory {
+		f.shedLocked(d, "memory full")
+		f.dropLaneLocked(l)
+		return d.takeReceipt()
+	}
+	f.appendLocked(l, d)
+	if l.rows > 0 || f.a.unacked.Load() > int64(f.a.Unacked) {
+		f.storeLocked(l, d, "behind stored ones of its lane")
+	}
+	f.readyLocked(l, now)
+	f.armLocked(now.Add(f.a.Hold))
+	return nil
+}
+
+// maxMemory is how much of a function's events at QoS 0 may wait in memory,
+// bytes; with each event some are counted for its bookkeeping.
+const (
+	maxMemory = 4 << 20
+	perEvent  = 512
+)
+
+// laneLocked returns the lane of that key, made if need be.
+func (f *function) laneLocked(key string) *lane {
+	l := f.lanes[key]
+	if l == nil {
+		l = &lane{key: key}
+		f.lanes[key] = l
+	}
+	return l
+}
+
+// dropLaneLocked forgets l if nothing is left of it.
+func (f *function) dropLaneLocked(l *lane) {
+	if l.empty() && !l.queued {
+		delete(f.lanes, l.key)
+	}
+}
+
+func (f *function) appendLocked(l *lane, d *delivery) {
+	d.lane = l
+	l.list = append(l.list, d)
+	f.pending++
+	f.memory += d.size + perEvent
+}
+
+// finishLocked takes d out of its lane, counted as what, and returns the receipt
+// to settle once mu is released.
+func (f *function) finishLocked(d *delivery, what edge.StepKind) *receipt {
+	l := d.lane
+	for i, other := range l.list {
+		if other == d {
+			l.list = append(l.list[:i], l.list[i+1:]...)
+			break
+		}
+	}
+	d.stage = gone
+	f.pending--
+	if !d.unloaded {
+		f.memory -= d.size + perEvent
+	}
+	if d.row {
+		l.rows--
+		f.inbox.remove(d)
+	}
+	if d.suspect {
+		d.suspect = false
+		f.suspects--
+	}
+	f.countLocked(what)
+	f.dropLaneLocked(l)
+	return d.takeReceipt()
+}
+
+// countLocked enters the end of a delivery into the books.
+func (f *function) countLocked(what edge.StepKind) {
+	switch what {
+	case edge.StepDone:
+		f.counts.Done++
+	case edge.StepDead:
+		f.counts.Dead++
+	case edge.StepExpired:
+		f.counts.Expired++
+	case edge.StepShed:
+		f.counts.Shed++
+	case edge.StepDiscarded:
+		f.counts.Discarded++
+	default:
+		f.counts.Filtered++
+	}
+}
+
+// shedLocked counts a delivery for which there is no room.
+func (f *function) shedLocked(d *delivery, reason string) {
+	f.counts.Shed++
+	f.sheds[reason]++
+	f.step(edge.Step{What: edge.StepShed, Why: reason}, &d.event)
+}
+
+// booksLocked returns the function's counts with what is pending.
+func (f *function) booksLocked() edge.Counts {
+	c := f.counts
+	c.Pending = int64(f.pending)
+	return c
+}

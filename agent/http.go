@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// maxBody is the largest request that a function gets, bytes.
+const maxBody = 1 << 20
+
+// Trigger serves the functions' HTTP triggers. A request is answered with 200
+// and what the handler returned, 204 if that was nothing, or the failure as a
+// 5xx, without a retry. With "Prefer: respond-async" it is answered 202 as soon
+// as it is stored, and then retried like any delivery.
+func (a *Agent) Trigger() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := a.serve(w, r); err != nil {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(err.Code.Status())
+			json.NewEncoder(w).Encode(map[string]any{"error": err})
+		}
+	})
+}
+
+func (a *Agent) serve(w http.ResponseWriter, r *http.Request) *edge.Error {
+	f, methods := a.served(r.URL.Path)
+	switch {
+	case f == nil:
+		return &edge.Error{Code: edge.NotFound, Message: "no function has an http trigger with the path " + r.URL.Path}
+	case !slices.Contains(methods, r.Method):
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		return &edge.Error{Code: edge.Method, Message: r.URL.Path + " does not take " + r.Method}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return &edge.Error{Code: edge.TooLarge, Message: "the request is larger than " + functions.Bytes(tooLarge.Limit).String()}
+		}
+		return &edge.Error{Code: edge.Timeout, Message: "the request did not arrive: " + err.Error()}
+	}
+	if e := f.unready(); e != nil {
+		return e
+	}
+	ev := devices.Event{ID: a.newID(), Source: devices.HTTP, Topic: r.URL.Path, Payload: body, Time: time.Now()}
+	if slices.Contains(r.Header.Values("Prefer"), "respond-async") {
+		return f.later(w, r, ev)
+	}
+	ans, err := f.ask(r.Context(), ev)
+	if err != nil {
+		return &edge.Error{Code: edge.Timeout, Message: "the request was given up: " + err.Error()}
+	}
+	return respond(w, ans)
+}
+
+// served returns the function whose trigger has that path, and the methods it takes.
+func (a *Agent) served(path string) (f *function, methods []string) {
+	a.each(func(g *function) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		for _, t := range g.plan.triggers {
+			if t.spec.HTTP != nil && t.spec.HTTP.Path == path && !g.removed.Load() {
+				f, methods = g, append(methods, t.spec.HTTP.Methods...)
+			}
+		}
+	})
+	return f, methods
+}
+
+// later stores ev and answers once it is safe.
+func (f *function) later(w http.ResponseWriter, r *http.Request, ev devices.Event) *edge.Error {
+	stored := make(chan struct{})
+	d := &delivery{
+		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: time.Now(),
+		receipt: newReceipt(f.a, 1, func() { close(stored) }),
+	}
+	f.mu.Lock()
+	f.counts.Taken++
+	l := f.laneLocked(f.loner())
+	f.appendLocked(l, d)
+	f.storeLocked(l, d, "a request that is answered once it is stored")
+	f.readyLocked(l, d.heard)
+	f.mu.Unlock()
+	f.pump()
+	select {
+	case <-stored:
+		w.WriteHeader(http.StatusAccepted)
+		return nil
+	case <-r.Context().Done():
+		return &edge.Error{Code: edge.Unavailable, Message: "the request could not be stored yet", Hint: "it may still run"}
+	}
+}
+
+// respond writes an answer.
+func respond(w http.ResponseWriter, ans answer) *edge.Error {
+	if fail := ans.failure; fail != nil {
+		e := &edge.Error{Code: edge.Internal, Message: string(fail.Code) + ": " + fail.Message}
+		if fail.Code == functions.CodeTimeout || fail.Code == functions.CodeClosed {
+			e.Code = edge.Unavailable
+		}
+		return e
+	}
+	if ans.returned == nil {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(ans.returned)
+	return nil
+}

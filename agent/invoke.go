@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// admit lines up an event that no broker waits for: a schedule's, a request's,
+// an operator's. answered, if not nil, is called once with how it ended; such a
+// delivery is tried once and never stored.
+func (f *function) admit(ev devices.Event, lane string, answered func(answer)) *delivery {
+	d := &delivery{
+		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: time.Now(), answer: answered,
+	}
+	f.mu.Lock()
+	f.counts.Taken++
+	f.admitLocked(d, lane, d.heard)
+	f.mu.Unlock()
+	f.pump()
+	return d
+}
+
+// ask runs the function on ev and waits for the answer, or until ctx is done.
+func (f *function) ask(ctx context.Context, ev devices.Event) (answer, error) {
+	answered := make(chan answer, 1)
+	d := f.admit(ev, f.loner(), func(a answer) { answered <- a })
+	select {
+	case a := <-answered:
+		return a, nil
+	case <-ctx.Done():
+	}
+	f.withdraw(d, "nobody waited for the answer any more")
+	return answer{}, ctx.Err()
+}
+
+// unready returns why the function cannot run now, or nil.
+func (f *function) unready() *edge.Error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e := &edge.Error{Code: edge.Unavailable}
+	switch phase, why := f.phaseLocked(); phase {
+	case edge.Disabled:
+		e.Message, e.Hint = f.name+" is disabled", "enable it: sedge enable "+f.name
+	case edge.Paused:
+		e.Message, e.Hint = f.name+" is paused: "+why, "when the cause is mended: sedge enable "+f.name
+	case edge.Failing:
+		e.Message, e.Hint = f.name+" cannot be started: "+why, "mend it and deploy it again"
+	default:
+		return nil
+	}
+	return e
+}
+
+// Invoke runs a function once, by hand, and carries out its effects. A failure
+// of the function is in the answer; the error, an *edge.Error, says that it
+// could not be asked.
+func (a *Agent) Invoke(ctx context.Context, name string, in edge.Invoke) (edge.Invoked, error) {
+	f := a.function(name)
+	if f == nil {
+		return edge.Invoked{}, notFound(name)
+	}
+	if e := f.unready(); e != nil {
+		return edge.Invoked{}, e
+	}
+	ev := devices.Event{ID: a.newID(), Source: devices.Invoke, Topic: in.Topic, Payload: in.Payload, Time: time.Now()}
+	ev.Captures = f.captures(in.Topic)
+	ans, err := f.ask(ctx, ev)
+	if err != nil {
+		return edge.Invoked{}, &edge.Error{
+			Code: edge.Timeout, Message: fmt.Sprintf("%s did not answer: %v", name, err), Hint: "see what it does: sedge logs " + name,
+		}
+	}
+	return edge.Invoked{
+		Invocation: ans.invocation, Returned: string(ans.returned), Published: ans.published,
+		Error: ans.failure, Took: ans.took.Seconds(),
+	}, nil
+}
+
+// captures returns what the function's first trigger that matches topic catches.
+func (f *function) captures(topic string) []devices.Capture {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.plan.triggers {
+		if t.spec.MQTT == nil {
+			continue
+		}
+		if captures, ok := t.filter.Match(topic); ok {
+			return captures
+		}
+	}
+	return nil
+}
+
+// closed is the answer to those who wait when the agent ends.
+func closed() answer {
+	return answer{failure: &functions.Failure{Code: functions.CodeClosed, Message: "the node is shutting down"}}
+}

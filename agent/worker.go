@@ -1,0 +1,256 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// A worker is a started revision of a function. Its fields are guarded by the
+// function's mu, but for the first two, which do not change.
+type worker struct {
+	function functions.Function
+	instance functions.Instance
+	running  int       // attempts under way
+	crowd    int       // how many were when the runner ended, or 0
+	last     time.Time // when an attempt ended last, or the start
+	retiring bool      // takes no more attempts; closed when the last has ended
+}
+
+// wakeLocked starts a worker of the current revision, if none is being started.
+func (f *function) wakeLocked() {
+	now := time.Now()
+	if f.starting || f.closing {
+		return
+	}
+	if now.Before(f.startAt) {
+		f.armLocked(f.startAt)
+		return
+	}
+	f.starting = true
+	def := f.def
+	f.a.work.Go(func() {
+		w, err := f.start(f.a.ctx, def.Function)
+		f.started(def, w, err)
+		f.pump()
+	})
+}
+
+// start readies fn in the sandbox that its manifest asks for.
+func (f *function) start(ctx context.Context, fn functions.Function) (*worker, error) {
+	sandbox := f.a.sandbox(fn)
+	if sandbox == nil {
+		return nil, fmt.Errorf("this node has no sandbox %q: %w", fn.Manifest.Spec.Placement.Sandbox, functions.ErrUnfit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	inst, err := sandbox.Start(ctx, fn)
+	if err != nil {
+		return nil, err
+	}
+	return &worker{function: fn, instance: inst, last: time.Now()}, nil
+}
+
+const startTimeout = 30 * time.Second
+
+// sandbox returns the sandbox for fn, or nil. "auto" is the process sandbox.
+func (a *Agent) sandbox(fn functions.Function) functions.Sandbox {
+	name := fn.Manifest.Spec.Placement.Sandbox
+	if name == "" || name == "auto" {
+		name = "process"
+	}
+	return a.Sandboxes[name]
+}
+
+// started takes the outcome of a start for the definition def.
+func (f *function) started(def edge.Definition, w *worker, err error) {
+	f.mu.Lock()
+	f.starting = false
+	current := f.def.Function.Revision == def.Function.Revision && !f.closing && !f.removed.Load()
+	switch {
+	case err == nil && !current:
+		f.mu.Unlock()
+		f.close(w)
+		return
+	case err == nil:
+		old := f.adoptLocked(w)
+		f.mu.Unlock()
+		if old != nil {
+			f.close(old)
+		}
+		return
+	case !current:
+	case errors.Is(err, functions.ErrUnfit):
+		f.failing = err.Error()
+		f.giveUpWaitingLocked(err)
+	default:
+		f.failures++
+		f.failing = err.Error()
+		f.startAt = time.Now().Add(min(time.Second<<min(f.failures-1, 6), time.Minute))
+		f.armLocked(f.startAt)
+		f.a.Logger.Warn("function could not be started", "fn", f.name, "tries", f.failures, "err", err)
+	}
+	f.mu.Unlock()
+}
+
+// adoptLocked makes w the worker that takes attempts. It returns the one before
+// if that has nothing under way; else it ends when it has.
+func (f *function) adoptLocked(w *worker) (old *worker) {
+	old, f.worker = f.worker, w
+	f.failures, f.failing, f.startAt = 0, "", time.Time{}
+	f.colds++
+	f.armLocked(w.last.Add(f.idleTime()))
+	f.a.work.Go(func() { f.watch(w) })
+	return retireLocked(old)
+}
+
+// retireLocked lets w end: it returns w if it can be closed at once.
+func retireLocked(w *worker) *worker {
+	if w == nil {
+		return nil
+	}
+	w.retiring = true
+	if w.running > 0 {
+		return nil
+	}
+	return w
+}
+
+// watch waits for w's runner to end. One that ended by itself is replaced when
+// something waits; one that keeps ending is given more and more time.
+func (f *function) watch(w *worker) {
+	<-w.instance.Ended()
+	f.mu.Lock()
+	if f.worker == w {
+		f.worker = nil
+		if time.Since(w.last) < time.Second {
+			f.failures++
+		}
+		f.startAt = time.Now().Add(time.Duration(f.failures*f.failures) * 10 * time.Millisecond)
+	}
+	f.mu.Unlock()
+	w.instance.Close()
+	f.pump()
+}
+
+// close ends w's runner, in a goroutine that the agent waits for.
+func (f *function) close(w *worker) {
+	f.a.work.Go(func() {
+		if err := w.instance.Close(); err != nil {
+			f.a.Logger.Debug("runner ended badly", "fn", f.name, "err", err)
+		}
+	})
+}
+
+// giveUpWaitingLocked makes dead letters of all that waits: no retry can help.
+func (f *function) giveUpWaitingLocked(err error) {
+	fail := &functions.Failure{Code: functions.CodeLoad, Message: err.Error()}
+	for _, l := range f.lanes {
+		for _, d := range l.list {
+			if d.stage == waiting {
+				f.endWaitingLocked(d, fail)
+			}
+		}
+	}
+}
+
+// endWaitingLocked ends a delivery that no runner can take.
+func (f *function) endWaitingLocked(d *delivery, fail *functions.Failure) {
+	if d.answer != nil {
+		t := &attempt{f: f, d: d, id: f.a.newID()}
+		d.stage = committing
+		f.a.work.Go(func() { f.refuse(t, fail) })
+		return
+	}
+	f.buryLocked(d, fail)
+}
+
+// idleTime returns after how long without work a worker goes.
+func (f *function) idleTime() time.Duration {
+	return time.Duration(f.manifest().Spec.Scaling.Idle)
+}
+
+// idleLocked retires the worker if it has been idle for long enough, and
+// returns it to be closed.
+func (f *function) idleLocked(now time.Time) *worker {
+	w := f.worker
+	if w == nil || w.running > 0 || len(f.ready) > 0 || f.manifest().Spec.Scaling.Min > 0 {
+		return nil
+	}
+	if at := w.last.Add(f.idleTime()); now.Before(at) {
+		f.armLocked(at)
+		return nil
+	}
+	f.worker = nil
+	return retireLocked(w)
+}
+
+// pause keeps the function from running until an operator enables or deploys it.
+func (f *function) pause(why string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pausedBy == "" {
+		f.pausedBy = why
+		f.a.Logger.Error("function paused", "fn", f.name, "why", why)
+	}
+}
+
+// begin starts what a function needs from the first moment on.
+func (f *function) begin() {
+	f.mu.Lock()
+	if f.manifest().Spec.Scaling.Min > 0 && f.worker == nil && f.mayRunLocked() {
+		f.wakeLocked()
+	}
+	now := time.Now()
+	for _, l := range f.lanes {
+		f.readyLocked(l, now)
+	}
+	f.armLocked(now)
+	f.mu.Unlock()
+	f.pump()
+}
+
+// end lets attempts under way finish until deadline, stores what waits and
+// closes the worker.
+func (f *function) end(deadline time.Time) {
+	f.mu.Lock()
+	f.closing = true
+	f.alarm.Stop()
+	f.mu.Unlock()
+	for !f.quiet() && time.Now().Before(deadline) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	f.mu.Lock()
+	w := f.worker
+	f.worker = nil
+	for _, l := range f.lanes {
+		if len(l.list) > l.rows {
+			f.storeLocked(l, l.list[len(l.list)-1], "the agent ended")
+		}
+	}
+	f.mu.Unlock()
+	if w != nil {
+		w.instance.Close()
+	}
+}
+
+// quiet reports whether nothing of the function is under way.
+func (f *function) quiet() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.running > 0 {
+		return false
+	}
+	for _, l := range f.lanes {
+		for _, d := range l.list {
+			if d.stage != waiting {
+				return false
+			}
+		}
+	}
+	return true
+}
