@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/sedge-iot/sedge/devices"
 )
@@ -151,30 +149,4 @@ func (c *Client) speak(ctx context.Context, up func()) error {
 	case <-ctx.Done():
 	}
 	return l.why()
-}
-
-// keep calls connect, again and again until ctx is done, with full jitter: any
-// wait up to a ceiling that doubles with each failure. A connection counts as a
-// success only once it has lasted.
-func (c *Client) keep(ctx context.Context, name string, s *Link, connect func(ctx context.Context, up func()) error) {
-	const (
-		least   = 100 * time.Millisecond
-		most    = 30 * time.Second
-		lasting = 10 * time.Second
-	)
-	for ceiling := least; ctx.Err() == nil; ceiling = min(2*ceiling, most) {
-		var began time.Time
-		err := connect(ctx, func() {
-			began = time.Now()
-			c.connected(name, s)
-		})
-		c.disconnected(name, s, err)
-		if err == nil || !began.IsZero() && time.Since(began) >= lasting {
-			ceiling = least
-		}
-		select {
-		case <-time.After(rand.N(ceiling)):
-		case <-ctx.Done():
-		}
-	}
 }

@@ -29,8 +29,9 @@ type Config struct {
 	CertFile string // of a client certificate, PEM, with KeyFile; both read at each dial
 	KeyFile  string
 
-	KeepAlive time.Duration // whole seconds, at least 1s; default 30s. A silent link is given up within 1.5 times that
-	MaxPacket int           // bytes of a packet from the broker; default 1 MiB. Larger messages are handed on truncated
+	KeepAlive  time.Duration // whole seconds, at least 1s; default 30s. A silent link is given up within 1.5 times that
+	MaxBackoff time.Duration // the longest wait before dialling again; default 30s
+	MaxPacket  int           // bytes of a packet from the broker; default 1 MiB. Larger messages are handed on truncated
 
 	// Session is called when the broker has accepted the inbound connection,
 	// before its first message, with whether the broker kept the session. Its
@@ -50,8 +51,9 @@ type Config struct {
 
 // Defaults of Config.
 const (
-	DefaultKeepAlive = 30 * time.Second
-	DefaultMaxPacket = 1 << 20
+	DefaultKeepAlive  = 30 * time.Second
+	DefaultMaxBackoff = 30 * time.Second
+	DefaultMaxPacket  = 1 << 20
 )
 
 const dialTimeout = 10 * time.Second // for the network, TLS and CONNACK, each
@@ -75,6 +77,12 @@ func (c *Config) settle() (endpoint, error) {
 	}
 	if c.KeepAlive%time.Second != 0 || c.KeepAlive < time.Second || c.KeepAlive > 65535*time.Second {
 		faults = append(faults, fmt.Errorf("keep-alive %v: want whole seconds", c.KeepAlive))
+	}
+	if c.MaxBackoff == 0 {
+		c.MaxBackoff = DefaultMaxBackoff
+	}
+	if c.MaxBackoff < leastBackoff {
+		faults = append(faults, fmt.Errorf("longest wait of %v before dialling again: want at least %v", c.MaxBackoff, leastBackoff))
 	}
 	if c.MaxPacket == 0 {
 		c.MaxPacket = DefaultMaxPacket

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/devices/mqtt"
+	"github.com/sedge-iot/sedge/devices/mqtttest"
 )
 
 const patience = 10 * time.Second // for what should take milliseconds
@@ -43,19 +44,25 @@ func start(t testing.TB, config mqtt.Config, filters ...string) *node {
 	if filters != nil {
 		c.Subscribe(filters)
 	}
+	n.stop = run(t, c, func(m devices.Message) { n.heard <- m })
+	return n
+}
+
+// run runs c until the test ends or stop is called, which waits for it.
+func run(t testing.TB, c *mqtt.Client, hear func(devices.Message)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := c.Run(ctx, func(m devices.Message) { n.heard <- m }); err != nil {
+		if err := c.Run(ctx, hear); err != nil {
 			t.Errorf("Run = %v, want nil", err)
 		}
 	})
-	n.stop = func() {
+	stop = func() {
 		cancel()
 		wg.Wait()
 	}
-	t.Cleanup(n.stop)
-	return n
+	t.Cleanup(stop)
+	return stop
 }
 
 // ready waits until the client is connected, subscribed and has heard itself.
@@ -65,6 +72,14 @@ func (n *node) ready() *node {
 		s := n.Status()
 		return s.Connected() && s.Subscribed && s.Live
 	})
+	return n
+}
+
+// connected waits until both connections are up, of a client that subscribes to
+// nothing.
+func (n *node) connected() *node {
+	n.t.Helper()
+	eventually(n.t, "both connections are up", func() bool { return n.Status().Connected() })
 	return n
 }
 
@@ -83,12 +98,13 @@ func (n *node) hears(want string) devices.Message {
 	}
 }
 
-// hearsUntil collects what comes until the payload last does.
+// hearsUntil acknowledges and collects what comes until the payload last does.
 func (n *node) hearsUntil(last string) (before []devices.Message) {
 	n.t.Helper()
 	for late := time.After(patience); ; {
 		select {
 		case m := <-n.heard:
+			m.Ack.Ack()
 			if string(m.Payload) == last {
 				return before
 			}
@@ -97,6 +113,14 @@ func (n *node) hearsUntil(last string) (before []devices.Message) {
 			n.t.Fatalf("did not hear %q, but %d others; status %+v", last, len(before), n.Status())
 		}
 	}
+}
+
+// acknowledged acknowledges m and waits until the broker knows.
+func (n *node) acknowledged(broker *mqtttest.Broker, m devices.Message) {
+	n.t.Helper()
+	m.Ack.Ack()
+	line := fmt.Sprintf("Received PUBACK from node (Mid: %d,", m.PacketID)
+	eventually(n.t, "the broker knows", func() bool { return strings.Contains(broker.Log(), line) })
 }
 
 // publishes publishes at QoS 1 and waits for the outcome.
@@ -153,7 +177,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 // client or of what is beneath it.
 func noLeftovers(t testing.TB) {
 	t.Cleanup(func() {
-		eventually(t, fmt.Sprint("no goroutine of a client is left"), func() bool {
+		eventually(t, "no goroutine of a client is left", func() bool {
 			buf := make([]byte, 1<<20)
 			stacks := string(buf[:runtime.Stack(buf, true)])
 			return !strings.Contains(stacks, "paho.mqtt.golang.") && !strings.Contains(stacks, "sedge/devices/mqtt.")

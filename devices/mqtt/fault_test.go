@@ -1,0 +1,169 @@
+package mqtt_test
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/devices/mqtt"
+	"github.com/sedge-iot/sedge/devices/mqtttest"
+)
+
+func TestHalfOpenLinkIsGivenUpInTime(t *testing.T) {
+	noLeftovers(t)
+	const keepAlive, slack = 2 * time.Second, 500 * time.Millisecond
+	broker := mqtttest.Start(t, mqtttest.Options{})
+	var wg sync.WaitGroup
+	for i := range 20 {
+		proxy := mqtttest.StartProxy(t, broker.Addr())
+		n := start(t, mqtt.Config{URL: "mqtt://" + proxy.Addr(), ClientID: string(rune('a' + i)), KeepAlive: keepAlive}, "x").ready()
+		wg.Go(func() {
+			directions := [][]mqtttest.Direction{nil, {mqtttest.ToTarget}, {mqtttest.FromTarget}}[i%3]
+			began := time.Now()
+			proxy.Silence(directions...)
+			eventually(t, "both losses are seen", func() bool { s := n.Status(); return !s.In.Connected && !s.Out.Connected })
+			if got, want := time.Since(began), keepAlive*3/2+slack; got > want {
+				t.Errorf("half-open link %d seen after %v, want at most %v", i, got, want)
+			}
+			proxy.Heal()
+			proxy.Cut() // spares waiting for a CONNACK that was lost
+			n.ready()
+		})
+	}
+	wg.Wait()
+}
+
+// A tally counts the outcomes of publications, each of which must come once.
+type tally struct {
+	mu       sync.Mutex
+	outcomes []error
+	twice    int
+}
+
+func (a *tally) one() func(error) {
+	var told atomic.Bool
+	return func(err error) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if told.Swap(true) {
+			a.twice++
+		}
+		a.outcomes = append(a.outcomes, err)
+	}
+}
+
+func (a *tally) check(t *testing.T, want int, allowed ...error) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.outcomes) != want || a.twice > 0 {
+		t.Errorf("%d outcomes, %d of them told twice, want %d told once", len(a.outcomes), a.twice, want)
+	}
+	for _, err := range a.outcomes {
+		ok := false
+		for _, e := range allowed {
+			ok = ok || errors.Is(err, e)
+		}
+		if !ok {
+			t.Fatalf("outcome %v, want one of %v", err, allowed)
+		}
+	}
+}
+
+func (a *tally) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.outcomes)
+}
+
+func TestPublicationsOnACutLinkAreLost(t *testing.T) {
+	noLeftovers(t)
+	broker := mqtttest.Start(t, mqtttest.Options{})
+	proxy := mqtttest.StartProxy(t, broker.Addr())
+	n := start(t, mqtt.Config{URL: "mqtt://" + proxy.Addr()}).connected()
+	proxy.Silence(mqtttest.FromTarget) // the broker confirms, and nobody hears it
+	var a tally
+	for range 1000 {
+		n.Publish(devices.Publication{Topic: "a", Payload: []byte("x"), QoS: 1}, a.one())
+	}
+	a.check(t, 0)
+	proxy.Refuse()
+	proxy.Cut()
+	eventually(t, "each has its outcome", func() bool { return a.count() == 1000 })
+	a.check(t, 1000, mqtt.ErrLost)
+
+	eventually(t, "the client is offline", func() bool { return !n.Status().Out.Connected })
+	var b tally
+	n.Publish(devices.Publication{Topic: "a", QoS: 1}, b.one())
+	n.Publish(devices.Publication{Topic: "a", QoS: 0}, b.one())
+	b.check(t, 2, mqtt.ErrOffline)
+	proxy.Heal()
+	n.connected()
+	if err := n.publishes("a", "x"); err != nil {
+		t.Errorf("publish after all = %v, want nil", err)
+	}
+}
+
+func TestPublicationsHaveTheirOutcomeWhenRunReturns(t *testing.T) {
+	noLeftovers(t)
+	broker := mqtttest.Start(t, mqtttest.Options{})
+	proxy := mqtttest.StartProxy(t, broker.Addr())
+	n := start(t, mqtt.Config{URL: "mqtt://" + proxy.Addr()}).connected()
+	proxy.Silence()
+	var a tally
+	for i := range 1000 {
+		n.Publish(devices.Publication{Topic: "a", Payload: make([]byte, 100<<10), QoS: byte(i % 2)}, a.one())
+	}
+	began := time.Now()
+	n.stop()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("Run took %v to return on a dead link, want little more than a second", took)
+	}
+	a.check(t, 1000, mqtt.ErrLost, mqtt.ErrFull, nil)
+}
+
+func TestPublishingUnderCutsTellsEachOutcomeOnce(t *testing.T) {
+	noLeftovers(t)
+	broker := mqtttest.Start(t, mqtttest.Options{})
+	proxy := mqtttest.StartProxy(t, broker.Addr())
+	n := start(t, mqtt.Config{URL: "mqtt://" + proxy.Addr()}).connected()
+	var a tally
+	const rounds, each = 10, 500
+	for range rounds {
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for i := range each {
+					n.Publish(devices.Publication{Topic: "a", Payload: []byte("x"), QoS: byte(i % 2)}, a.one())
+				}
+			})
+		}
+		proxy.Cut()
+		wg.Wait()
+	}
+	n.stop()
+	a.check(t, rounds*4*each, nil, mqtt.ErrLost, mqtt.ErrOffline)
+}
+
+func TestAckNeverWaitsForTheNetwork(t *testing.T) {
+	broker := mqtttest.Start(t, mqtttest.Options{})
+	proxy := mqtttest.StartProxy(t, broker.Addr())
+	n := start(t, mqtt.Config{URL: "mqtt://" + proxy.Addr()}, "a").ready()
+	d := device(t, broker.URL())
+	var heard []devices.Message
+	for range 20 {
+		say(t, d, "a", "x")
+		heard = append(heard, n.hears("x"))
+	}
+	proxy.Silence()
+	began := time.Now()
+	for _, m := range heard {
+		m.Ack.Ack()
+	}
+	if took := time.Since(began); took > 100*time.Millisecond {
+		t.Errorf("20 acknowledgements on a silent link took %v, want next to nothing", took)
+	}
+}
