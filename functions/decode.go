@@ -14,6 +14,7 @@ import (
 // decode stores the tree below root in m and tells everything in it that has
 // no place there.
 func (d *document) decode(root ast.Node, m *Manifest) {
+	d.at[""] = position{line: 1, column: 1}
 	d.value(root, reflect.ValueOf(m).Elem(), "")
 }
 
@@ -266,8 +267,10 @@ func kindOf(n ast.Node) string {
 		return "a text"
 	case *ast.BoolNode:
 		return "true or false"
-	case *ast.IntegerNode, *ast.FloatNode:
+	case *ast.IntegerNode:
 		return "a number"
+	case *ast.FloatNode:
+		return "a number with a point"
 	}
 	return "something else"
 }

@@ -3,6 +3,7 @@ package functions
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
@@ -116,6 +117,19 @@ func describe(v any) string {
 	case []any:
 		return "a list"
 	case map[string]any:
+		return "an object"
+	}
+	return "a number"
+}
+
+// describeType says what kind of values t has.
+func describeType(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a text"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Map, reflect.Struct, reflect.Pointer:
 		return "an object"
 	}
 	return "a number"

@@ -52,8 +52,10 @@ func CompileCondition(source string, captures []string) (*Condition, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t := x.program.Node().Type(); t.Kind() != reflect.Bool && t.Kind() != reflect.Interface {
-		return nil, slips{{message: "is a " + t.Kind().String() + ", not true or false", hint: "compare it with something"}}
+	switch t := x.program.Node().Type(); t.Kind() {
+	case reflect.Bool, reflect.Interface: // what any value of the payload is
+	default:
+		return nil, slips{{message: "is " + describeType(t) + ", not true or false", hint: "compare it with something"}}
 	}
 	return &Condition{x}, nil
 }

@@ -70,13 +70,22 @@ func (fs Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// err returns the faults sorted as an error, or nil if there are none.
-func (fs Faults) err() error {
+// maxFaults are told of one manifest: more would not be read.
+const maxFaults = 100
+
+// err returns the faults of file, sorted, as an error, or nil if there are none.
+func (fs Faults) err(file string) error {
 	if len(fs) == 0 {
 		return nil
+	}
+	for i := range fs {
+		fs[i].File = file
 	}
 	slices.SortStableFunc(fs, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
+	if more := len(fs) - maxFaults; more > 0 {
+		fs = append(fs[:maxFaults:maxFaults], Fault{File: file, Rule: RuleRange, Message: fmt.Sprintf("and %d more faults", more)})
+	}
 	return fs
 }

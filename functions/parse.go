@@ -23,10 +23,7 @@ func Parse(file string, yaml []byte) (Manifest, error) {
 		d.decode(root, &m)
 		d.merge(check(m))
 	}
-	for i := range d.faults {
-		d.faults[i].File = file
-	}
-	if err := d.faults.err(); err != nil {
+	if err := d.faults.err(file); err != nil {
 		return Manifest{}, err
 	}
 	return withDefaults(m), nil
@@ -35,7 +32,7 @@ func Parse(file string, yaml []byte) (Manifest, error) {
 // Validate checks a manifest that did not come as text, such as one that was
 // sent. Its error is [Faults], without lines.
 func Validate(m Manifest) error {
-	return Faults(check(m)).err()
+	return Faults(check(m)).err("")
 }
 
 // A document is one manifest's text while it is read: where its fields stand
@@ -78,7 +75,7 @@ func (d *document) merge(faults []Fault) {
 // told reports whether field, what it is part of or a part of it has a fault.
 func (d *document) told(field string) bool {
 	for name := range d.found {
-		if name == field || partOf(name, field) || partOf(field, name) {
+		if name == "" || name == field || partOf(name, field) || partOf(field, name) {
 			return true
 		}
 	}
@@ -87,7 +84,7 @@ func (d *document) told(field string) bool {
 
 func partOf(part, whole string) bool {
 	rest, ok := strings.CutPrefix(part, whole)
-	return ok && whole != "" && rest != "" && (rest[0] == '.' || rest[0] == '[')
+	return ok && rest != "" && (rest[0] == '.' || rest[0] == '[')
 }
 
 // nearest returns where field stands, or else what it would be part of.

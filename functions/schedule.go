@@ -52,12 +52,12 @@ func parseCron(text string) (*cron.SpecSchedule, error) {
 	fields := cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom
 	switch {
 	case strings.Contains(text, "TZ="):
-		return nil, errors.New("the zone has a field of its own, timezone")
+		return nil, errors.New("names a zone, for which there is the field timezone")
 	case strings.HasPrefix(text, "@every"):
-		return nil, errors.New("@every has a field of its own, every")
+		return nil, errors.New("names a period, for which there is the field every")
 	case strings.HasPrefix(text, "@"): // a time in it would be a word of its own
 	case len(strings.Fields(text)) != 5:
-		return nil, fmt.Errorf("%s has not five fields", quote(text))
+		return nil, fmt.Errorf("%s has not the five fields minute, hour, day, month and weekday", quote(text))
 	}
 	parser, err := cron.TryNewParser(fields)
 	if err != nil {

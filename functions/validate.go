@@ -232,7 +232,6 @@ func (c *checker) env(env map[string]string) {
 
 // reserved reports whether a variable steers the loader, the shell or sedge.
 func reserved(name string) bool {
-	name = strings.ToUpper(name)
 	return name == "PATH" || strings.HasPrefix(name, "LD_") || strings.HasPrefix(name, "DYLD_") || strings.HasPrefix(name, "SEDGE_")
 }
 

@@ -1,7 +1,6 @@
 package functions
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -123,10 +122,7 @@ func (c *checker) filter(field, filter string) {
 		return
 	}
 	if _, err := devices.ParseFilter(filter); err != nil {
-		if inner := errors.Unwrap(err); inner != nil {
-			err = inner // the field is named already
-		}
-		c.add(field, RuleValue, "", "%s is no topic filter: %v", quote(filter), err)
+		c.add(field, RuleValue, "", "%s", err)
 	}
 }
 
@@ -166,7 +162,7 @@ func (c *checker) output(s Spec) {
 		if strings.Contains(topic, "{") {
 			hint = "every mqtt trigger must capture what the topic names"
 		}
-		c.add(field+".topic", RuleValue, hint, "%v", err)
+		c.add(field+".topic", RuleValue, hint, "%s", strings.TrimPrefix(err.Error(), fmt.Sprintf("topic template %q: ", topic)))
 	}
 }
 
@@ -191,7 +187,7 @@ func (c *checker) cron(field string, t ScheduleTrigger) {
 		c.add(field+".timezone", RuleValue, "write a name such as Europe/Berlin", "there is no time zone %s", quote(t.Timezone))
 	}
 	if _, err := parseCron(t.Cron); err != nil {
-		c.add(field+".cron", RuleValue, "write minute, hour, day, month and weekday, such as 0 22 * * *, or @daily", "%v", err)
+		c.add(field+".cron", RuleValue, "", "%v", err)
 	}
 }
 
