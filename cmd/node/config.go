@@ -1,0 +1,70 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+
+	"github.com/sedge-iot/sedge/cmd/settings"
+	"github.com/sedge-iot/sedge/edge"
+)
+
+// A ConfigFile is a file of settings, and the copy of its last good state, which
+// takes its place while it is broken: a slip in an editor must not stop a node.
+type ConfigFile struct {
+	Path  string // "" for none
+	Fault error  // why the copy is used, or nil
+	good  string // the copy's path
+	data  []byte
+}
+
+// ReadConfig sets those flags that were not given yet from the file, or from
+// its last good copy. It fails only if neither can be used.
+func ReadConfig(path, dataDir string, flags *pflag.FlagSet) (*ConfigFile, error) {
+	c := &ConfigFile{Path: path, good: filepath.Join(dataDir, "config.good.yaml")}
+	if path == "" {
+		return c, nil
+	}
+	if c.data, c.Fault = settings.Read(path); c.Fault == nil {
+		c.Fault = settings.FromYAML(flags, path, c.data)
+	}
+	if c.Fault == nil {
+		return c, nil
+	}
+	good, err := settings.Read(c.good)
+	if err == nil {
+		err = settings.FromYAML(flags, c.good, good)
+	}
+	if err != nil {
+		hint := "sedge up --help lists the settings: the flags, without their dashes"
+		if !errors.Is(err, fs.ErrNotExist) {
+			hint = "the last good copy cannot be used either: " + err.Error()
+		}
+		return nil, &edge.Error{Code: edge.Invalid, Message: "read config: " + c.Fault.Error(), Hint: hint}
+	}
+	return c, nil
+}
+
+// Keep copies the file, with which the node has started, as its last good
+// state; or says once more that it is broken.
+func (c *ConfigFile) Keep(lg *slog.Logger) {
+	switch {
+	case c.Path == "":
+		return
+	case c.Fault != nil:
+		lg.Error("config file is broken: running with the last good one", "file", c.Path, "using", c.good, "err", c.Fault)
+		Notify("STATUS=config file is broken, running with the last good one: " + c.Fault.Error())
+		return
+	}
+	if old, err := os.ReadFile(c.good); err == nil && bytes.Equal(old, c.data) {
+		return
+	}
+	if err := Replace(c.good, c.data); err != nil {
+		lg.Warn("config file could not be copied for the case that it breaks", "err", err)
+	}
+}

@@ -1,0 +1,198 @@
+// Package node puts a node's program together: store, bus, sandboxes, agent
+// and the listener of HTTP triggers. The programs that have a node in them
+// differ in where definitions come from and which bus carries messages.
+//
+// It promises that a node which cannot start says why and what to do, and that
+// a running one ends within ten seconds of being told to.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sedge-iot/sedge/agent"
+	"github.com/sedge-iot/sedge/agent/store"
+	"github.com/sedge-iot/sedge/devices/mqtt"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/sqlite"
+	"github.com/sedge-iot/sedge/functions"
+	"github.com/sedge-iot/sedge/functions/process"
+)
+
+// RunnerCommand is the hidden verb by which a program becomes a runner.
+const RunnerCommand = "runner"
+
+// A Carrier is a bus, and whether it has its broker just now.
+type Carrier struct {
+	Bus       agent.Bus
+	Connected func() (ok bool, why string) // nil: always
+}
+
+// A Node is a store, an agent and what runs functions for it.
+type Node struct {
+	Agent *agent.Agent
+
+	lg      *slog.Logger
+	store   *store.Store
+	trigger net.Listener // or nil
+	token   string       // that HTTP triggers ask for, or ""
+}
+
+// Open opens the store of the data directory and makes an agent that goes on
+// where the last one stopped, on the bus that dial returns. Close the node when
+// it has run, or if it is not to run.
+func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) (_ *Node, err error) {
+	n := &Node{lg: lg}
+	if n.store, err = store.Open(o.DataDir, lg.With("part", "store")); err != nil {
+		return nil, dataError(err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	sandboxes, err := sandboxes(lg)
+	if err != nil {
+		return nil, err
+	}
+	carrier, err := dial(n.store)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.listen(o); err != nil {
+		return nil, err
+	}
+	n.Agent, err = agent.New(agent.Config{
+		Node:      o.Name,
+		Bus:       carrier.Bus,
+		Store:     n.store,
+		Sandboxes: sandboxes,
+		Logger:    lg.With("part", "agent"),
+		Connected: carrier.Connected,
+	})
+	return n, err
+}
+
+// sandboxes returns those that this machine has. Runners are this very program.
+func sandboxes(lg *slog.Logger) (map[string]functions.Sandbox, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find the program to start runners with: %w", err)
+	}
+	p, err := process.New(process.Config{
+		Command: []string{program, RunnerCommand},
+		Logger:  lg.With("part", "process"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open process sandbox: %w", err)
+	}
+	return map[string]functions.Sandbox{"process": p}, nil
+}
+
+// Dial returns how to reach a broker of the owner's.
+func (o Options) Dial(lg *slog.Logger) func(*store.Store) (Carrier, error) {
+	return func(st *store.Store) (Carrier, error) {
+		s, err := openSession(o.DataDir, o.Name, o.MQTT.URL)
+		if err != nil {
+			return Carrier{}, err
+		}
+		lg := lg.With("part", "mqtt")
+		c, err := mqtt.New(mqtt.Config{
+			URL:          o.MQTT.URL,
+			ClientID:     s.Client,
+			Username:     o.MQTT.Username,
+			PasswordFile: o.MQTT.PasswordFile,
+			CAFile:       o.MQTT.CAFile,
+			CertFile:     o.MQTT.CertFile,
+			KeyFile:      o.MQTT.KeyFile,
+			Session:      func(kept bool) string { return sessionOf(st, kept, lg) },
+			Held:         s.Held,
+			Hold:         func(held map[string]bool) { s.hold(held, lg) },
+			Logger:       lg,
+		})
+		if err != nil {
+			return Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: "like --mqtt mqtt://localhost:1883"}
+		}
+		return Carrier{Bus: c, Connected: func() (bool, string) { return connected(c.Status()) }}, nil
+	}
+}
+
+// sessionOf returns the generation of the broker's session. A store that cannot
+// say gives none, and then repeated messages are not recognised.
+func sessionOf(st *store.Store, kept bool, lg *slog.Logger) string {
+	s, err := st.Session(kept)
+	if err != nil {
+		lg.Error("repeated messages will not be recognised", "err", err)
+	}
+	return s
+}
+
+// hold notes what the broker's session holds. What cannot be noted is asked for
+// again at the next start, which only costs retained messages.
+func (s *session) hold(held map[string]bool, lg *slog.Logger) {
+	s.Held = held
+	if err := s.save(); err != nil {
+		lg.Warn("subscriptions will be made anew at the next start", "err", err)
+	}
+}
+
+func connected(s mqtt.Status) (bool, string) {
+	switch {
+	case !s.In.Connected && s.In.LastError != "":
+		return false, s.In.LastError
+	case !s.Out.Connected && s.Out.LastError != "":
+		return false, s.Out.LastError
+	case !s.Connected():
+		return false, "not connected yet"
+	case len(s.Refused) > 0:
+		return false, fmt.Sprintf("the broker refuses %q", s.Refused)
+	}
+	return true, ""
+}
+
+// Run runs functions until ctx is done, and returns nil then.
+func (n *Node) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.Agent.Run(ctx) })
+	if n.trigger != nil {
+		g.Go(func() error { return n.serveTrigger(ctx) })
+	}
+	return g.Wait()
+}
+
+// TriggerAddr returns where HTTP triggers are served, or "".
+func (n *Node) TriggerAddr() string {
+	if n.trigger == nil {
+		return ""
+	}
+	return n.trigger.Addr().String()
+}
+
+// Close lets go of the data directory. It must not be called while Run runs.
+func (n *Node) Close() error {
+	var errs []error
+	if n.trigger != nil {
+		if err := n.trigger.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, n.store.Close())...)
+}
+
+// dataError says what to do about a data directory that cannot be used.
+func dataError(err error) error {
+	if locked, ok := errors.AsType[*sqlite.LockedError](err); ok {
+		hint := "stop it, or give this one a place of its own: --data-dir DIR"
+		return &edge.Error{Code: edge.Conflict, Message: fmt.Sprintf("%s is in use by process %d", locked.Dir, locked.PID), Hint: hint}
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return &edge.Error{Code: edge.Internal, Message: err.Error(), Hint: "choose a folder that you may write to: --data-dir DIR"}
+	}
+	return err
+}

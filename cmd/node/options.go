@@ -1,0 +1,74 @@
+package node
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+)
+
+// SystemData is the data directory of a node that runs as root.
+const SystemData = "/var/lib/sedge"
+
+// Options are what a node's owner may set. Each has a default that works.
+type Options struct {
+	Name    string
+	DataDir string
+
+	MQTT MQTT
+
+	HTTPListen    string
+	HTTPTokenFile string
+
+	LogLevel  string
+	LogFormat string
+}
+
+// MQTT says which broker a node listens to, and as whom.
+type MQTT struct {
+	URL          string // "" for none of one's own
+	Username     string
+	PasswordFile string
+	CAFile       string
+	CertFile     string
+	KeyFile      string
+}
+
+// AddFlags makes flags of the options.
+func (o *Options) AddFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.Name, "node-name", hostname(), "what this node is called")
+	f.StringVar(&o.DataDir, "data-dir", DataDir(os.LookupEnv), "where everything is kept")
+	f.StringVar(&o.MQTT.URL, "mqtt", "", "your own broker, like mqtt://localhost:1883 or mqtts://host:8883")
+	f.StringVar(&o.MQTT.Username, "mqtt-username", "", "who this node is at your broker")
+	f.StringVar(&o.MQTT.PasswordFile, "mqtt-password-file", "", "file with the password for it")
+	f.StringVar(&o.MQTT.CAFile, "mqtt-ca", "", "file with the certificate authority of your broker, PEM")
+	f.StringVar(&o.MQTT.CertFile, "mqtt-cert", "", "file with a client certificate, PEM")
+	f.StringVar(&o.MQTT.KeyFile, "mqtt-key", "", "file with its key, PEM")
+	f.StringVar(&o.HTTPListen, "http-listen", "127.0.0.1:7788", "address for http triggers; \"off\" for none")
+	f.StringVar(&o.HTTPTokenFile, "http-token-file", "", "file with a token that http triggers ask for")
+	f.StringVar(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.LogFormat, "log-format", "auto", "text, json, or auto: text for a terminal or journald, else json")
+}
+
+// DataDir returns where a node keeps its data if its owner does not say:
+// as root in [SystemData], else in the user's own folder for state.
+func DataDir(lookup func(string) (string, bool)) string {
+	if os.Geteuid() == 0 {
+		return SystemData
+	}
+	if dir, _ := lookup("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "sedge")
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return filepath.Join(home, ".local", "state", "sedge")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("sedge-%d", os.Geteuid()))
+}
+
+func hostname() string {
+	if name, err := os.Hostname(); err == nil && name != "" {
+		return name
+	}
+	return "node"
+}

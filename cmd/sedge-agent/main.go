@@ -1,0 +1,96 @@
+// Command sedge-agent is a node and nothing else, for small boards: it runs the
+// functions that its store holds on the messages of a broker of the owner's.
+// The same file is the runner that it starts for its functions.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/sedge-iot/sedge/cmd/node"
+	"github.com/sedge-iot/sedge/cmd/settings"
+	"github.com/sedge-iot/sedge/edge"
+)
+
+const usage = `sedge-agent runs the functions of this node, until ^C or SIGTERM.
+
+Example:
+  sedge-agent --mqtt mqtt://localhost:1883
+
+Flags:
+%s
+Every flag can be set in the environment too, --data-dir as SEDGE_DATA_DIR.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "error:", err)
+	if e, ok := errors.AsType[*edge.Error](err); ok && e.Hint != "" {
+		fmt.Fprintln(os.Stderr, "hint:", e.Hint)
+	}
+	os.Exit(1)
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == node.RunnerCommand {
+		return node.Runner(ctx)
+	}
+	var o node.Options
+	var config string
+	var version bool
+	flags := pflag.NewFlagSet("sedge-agent", pflag.ContinueOnError)
+	flags.Usage = func() { fmt.Printf(usage, flags.FlagUsages()) }
+	o.AddFlags(flags)
+	flags.StringVar(&config, "config", "", "file of settings, YAML")
+	flags.BoolVar(&version, "version", false, "print the version")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return nil
+	case err != nil:
+		return err
+	case version:
+		fmt.Println("sedge-agent", settings.Version())
+		return nil
+	case flags.NArg() > 0:
+		return fmt.Errorf("sedge-agent does not take %q", flags.Arg(0))
+	}
+	if err := settings.FromEnvironment(flags, os.LookupEnv); err != nil {
+		return err
+	}
+	file, err := node.ReadConfig(config, o.DataDir, flags)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, o, file)
+}
+
+func serve(ctx context.Context, o node.Options, file *node.ConfigFile) error {
+	if o.MQTT.URL == "" {
+		return &edge.Error{Code: edge.Invalid, Message: "which broker? --mqtt is missing", Hint: "like --mqtt mqtt://localhost:1883"}
+	}
+	lg, _, err := o.NewLogger(os.Stderr)
+	if err != nil {
+		return err
+	}
+	n, err := node.Open(o, o.Dial(lg), lg)
+	if err != nil {
+		return err
+	}
+	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.URL, "data", o.DataDir, "triggers", n.TriggerAddr())
+	file.Keep(lg)
+	node.Notify("READY=1")
+	defer node.Notify("STOPPING=1")
+	return errors.Join(n.Run(ctx), n.Close())
+}

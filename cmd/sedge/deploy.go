@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/client"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+type deployOptions struct {
+	files   []string
+	wait    bool
+	timeout time.Duration
+	dryRun  bool
+	diff    bool
+}
+
+func newDeploy(sh *shell) *cobra.Command {
+	var o deployOptions
+	cmd := &cobra.Command{
+		Use:     "deploy",
+		Aliases: []string{"apply"},
+		Short:   "Deploy functions, new or changed",
+		Long: `Deploy functions, new or changed. Manifests and code are checked here first, and
+all that is wrong is told at once, with file and line. TypeScript is translated,
+and what the code imports is bundled with it.`,
+		Example: `  sedge deploy -f night-light --wait
+  sedge deploy -f kitchen.yaml -f hall/         # several; folders are searched
+  sedge deploy -f night-light --dry-run --diff  # what would change?
+  cat function.yaml | sedge deploy -f -`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return sh.deploy(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.files, "file", "f", nil, "a manifest, a folder with manifests, or - for stdin")
+	f.BoolVar(&o.wait, "wait", false, "wait until the functions run as deployed")
+	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long --wait waits")
+	f.BoolVar(&o.dryRun, "dry-run", false, "check and compare, change nothing")
+	f.BoolVar(&o.diff, "diff", false, "show what changes")
+	return sh.hubVerb(cmd)
+}
+
+func (sh *shell) deploy(ctx context.Context, o deployOptions) error {
+	all, err := sh.sources(o.files)
+	if err != nil {
+		return err
+	}
+	var changes []edge.Change
+	for _, f := range all {
+		if o.diff {
+			if _, err := sh.diffWithHub(ctx, f); err != nil {
+				return err
+			}
+		}
+		err := sh.ask(ctx, "", func(c *client.Client) error {
+			change, err := c.Deploy(ctx, f, client.DeployOptions{DryRun: o.dryRun})
+			changes = append(changes, change)
+			return err
+		})
+		if err != nil {
+			return aboutFunction(f, err)
+		}
+	}
+	if o.wait && !o.dryRun {
+		if err := sh.await(ctx, all, o.timeout); err != nil {
+			return err
+		}
+	}
+	return sh.printChanges(changes, deployed)
+}
+
+func deployed(c edge.Change) string {
+	switch {
+	case !c.Changed:
+		return "unchanged"
+	case c.Created:
+		return "created"
+	}
+	return "changed"
+}
+
+// aboutFunction says which of several functions an error of the hub is about.
+func aboutFunction(f functions.Function, err error) error {
+	e, ok := errors.AsType[*edge.Error](err)
+	if !ok {
+		return fmt.Errorf("deploy %s: %w", f.Name(), err)
+	}
+	told := *e
+	told.Message = "deploy " + f.Name() + ": " + told.Message
+	return &told
+}
+
+// await returns once all functions run as deployed, or sleep ready to.
+func (sh *shell) await(ctx context.Context, all []functions.Function, timeout time.Duration) error {
+	ctx, stop := context.WithTimeout(ctx, timeout)
+	defer stop()
+	for _, f := range all {
+		if err := sh.awaitOne(ctx, f); err != nil {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return &edge.Error{Code: edge.Timeout, Message: fmt.Sprintf("%s does not run as deployed after %s", f.Name(), timeout), Hint: "see why: sedge describe " + f.Name()}
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (sh *shell) awaitOne(ctx context.Context, f functions.Function) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var now edge.FunctionDetail
+		err := sh.ask(ctx, f.Name(), func(c *client.Client) (err error) {
+			now, err = c.Function(ctx, f.Name())
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case now.Status.Revision != f.Revision:
+		case now.Status.Phase == edge.Failing:
+			return &edge.Error{Code: edge.Internal, Message: f.Name() + " cannot be started: " + now.Status.Reason, Hint: "mend it and deploy again, or: sedge rollback " + f.Name()}
+		case now.Status.Phase != edge.Starting:
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sedge-iot/sedge/cmd/settings"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/client"
+)
+
+const defaultHub = "http://127.0.0.1:7780"
+
+// hubVerb makes cmd one that speaks to the hub.
+func (sh *shell) hubVerb(cmd *cobra.Command) *cobra.Command {
+	f := cmd.PersistentFlags()
+	f.StringVar(&sh.hub, "hub", defaultHub, "where the hub is")
+	f.StringVar(&sh.token, "token", "", "the hub's token; a file is safer")
+	f.StringVar(&sh.tokenFile, "token-file", "", "file with the hub's token (default: the one that sedge up made here)")
+	settings.Rename(f, "hub", "SEDGE_HUB_URL")
+	return cmd
+}
+
+// client returns a client of the hub that the user means.
+func (sh *shell) client() (*client.Client, error) {
+	if u, err := url.Parse(sh.hub); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, wrongUsage("like "+defaultHub, "--hub: %q is no address of a hub", sh.hub)
+	}
+	token, err := sh.findToken()
+	if err != nil {
+		return nil, err
+	}
+	c := client.New(sh.hub, token)
+	if u, err := user.Current(); err == nil {
+		c.User = u.Username
+	}
+	return c, nil
+}
+
+// ask has do speak to the hub about a function ("" for none in particular) and
+// explains its error.
+func (sh *shell) ask(ctx context.Context, function string, do func(*client.Client) error) error {
+	c, err := sh.client()
+	if err != nil {
+		return err
+	}
+	if err := do(c); err != nil {
+		return sh.explain(ctx, err, function)
+	}
+	return nil
+}
+
+// findToken returns the token that was given, else that of a hub on this
+// machine, else "".
+func (sh *shell) findToken() (string, error) {
+	if sh.token != "" {
+		return sh.token, nil
+	}
+	if sh.tokenFile != "" {
+		data, err := os.ReadFile(sh.tokenFile)
+		if err != nil {
+			return "", wrongUsage("sedge up says at start where its token is", "read token: %s", err)
+		}
+		return strings.TrimSpace(string(data)), nil
+	}
+	for _, name := range sh.tokenFiles() {
+		data, err := os.ReadFile(name)
+		switch {
+		case err == nil:
+			return strings.TrimSpace(string(data)), nil
+		case errors.Is(err, fs.ErrPermission):
+			return "", &edge.Error{Code: edge.Denied, Message: fmt.Sprintf("read token: %s", err), Hint: "run it with sudo, or set SEDGE_TOKEN_FILE to a copy that you may read"}
+		}
+	}
+	return "", nil
+}
+
+// tokenFiles lists where hubs on this machine keep their token.
+func (sh *shell) tokenFiles() []string {
+	mine := filepath.Join(sh.home(), tokenFile)
+	if system := filepath.Join(systemData, tokenFile); system != mine {
+		return []string{mine, system}
+	}
+	return []string{mine}
+}
+
+// explain adds to an error of the hub what only this machine knows: how to
+// start a hub, where its token should be, which function may have been meant.
+func (sh *shell) explain(ctx context.Context, err error, function string) error {
+	e, ok := errors.AsType[*edge.Error](err)
+	if !ok {
+		return err
+	}
+	told := *e
+	switch e.Code {
+	case edge.Unavailable:
+		if u, perr := url.Parse(sh.hub); perr == nil && local(u.Hostname()) {
+			told.Hint = "is it running? start it with: sedge up"
+		}
+	case edge.Denied:
+		told.Hint = "set SEDGE_TOKEN_FILE to the hub's token file; sedge up says at start where that is"
+	case edge.NotFound:
+		if near := sh.similar(ctx, function); near != "" {
+			told.Hint = "did you mean " + near + "?"
+		}
+	}
+	return &told
+}
+
+// similar returns the functions whose names are close to name, or "".
+func (sh *shell) similar(ctx context.Context, name string) string {
+	names := sh.functionNames(ctx)
+	for _, n := range names {
+		if n == name {
+			return "" // it is there: something else was not found
+		}
+	}
+	if near := nearest(name, names); len(near) > 0 {
+		return either(near)
+	}
+	return ""
+}
+
+// functionNames returns the functions of the hub, or none if it does not answer
+// at once.
+func (sh *shell) functionNames(ctx context.Context) []string {
+	c, err := sh.client()
+	if err != nil {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
+	defer stop()
+	all, err := c.Functions(ctx)
+	if err != nil {
+		return nil
+	}
+	names := make([]string, len(all))
+	for i, f := range all {
+		names[i] = f.Name
+	}
+	return names
+}
+
+// completeFunctions completes the argument FUNCTION of a verb.
+func (sh *shell) completeFunctions(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 && !strings.Contains(cmd.Use, "FUNCTION...") {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return sh.completeNames(cmd, args, typed)
+}
+
+// completeNames completes the name of a function.
+func (sh *shell) completeNames(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if err := settings.FromEnvironment(cmd.Flags(), sh.lookup); err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return sh.functionNames(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+}
+
+func local(host string) bool {
+	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+}

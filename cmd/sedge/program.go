@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sedge-iot/sedge/agent/store"
+	"github.com/sedge-iot/sedge/cmd/node"
+	"github.com/sedge-iot/sedge/cmd/settings"
+	"github.com/sedge-iot/sedge/devices/broker"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/hub"
+	"github.com/sedge-iot/sedge/edge/ledger"
+)
+
+// tokenFile is what the hub's token is called in the data directory.
+const tokenFile = "token"
+
+// systemData is where a hub that root started keeps its data.
+const systemData = node.SystemData
+
+// A program is hub, agent and broker in one process.
+type program struct {
+	node      *node.Node
+	broker    *broker.Broker // or nil: the owner brought one
+	brokerURL string         // of the owner's
+	ledger    *ledger.Ledger
+	hub       *hub.Hub
+	api       net.Listener
+	tokenFile string
+}
+
+// openProgram opens and binds everything, so that whatever is in the way is
+// known before anything runs.
+func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
+	p := &program{brokerURL: o.MQTT.URL, tokenFile: filepath.Join(o.DataDir, tokenFile)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	dial := o.Dial(lg)
+	if o.MQTT.URL == "" {
+		dial = func(*store.Store) (node.Carrier, error) { return p.openBroker(o, lg) }
+	}
+	if p.node, err = node.Open(o.Options, dial, lg); err != nil {
+		return nil, err
+	}
+	if p.ledger, err = ledger.Open(o.DataDir); err != nil {
+		return nil, err
+	}
+	if p.api, err = node.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7781"); err != nil {
+		return nil, err
+	}
+	p.hub, err = hub.New(hub.Config{
+		Ledger:    p.ledger,
+		Node:      p.node.Agent,
+		Name:      o.Name,
+		Version:   settings.Version(),
+		TokenFile: p.tokenFile,
+		Metrics:   p.metrics(),
+		Logger:    lg.With("part", "hub"),
+	})
+	return p, err
+}
+
+func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error) {
+	b, err := broker.New(broker.Config{
+		Listen:    o.brokerListen,
+		Dir:       o.DataDir,
+		UsersFile: o.brokerUsers,
+		ACLFile:   o.brokerACL,
+		Log:       lg.With("part", "broker"),
+	})
+	if taken, ok := errors.AsType[*broker.ErrPortTaken](err); ok {
+		hint := fmt.Sprintf("if that is a broker, use it: sedge up --mqtt mqtt://%s\nelse choose another address: --broker-listen 127.0.0.1:1884", o.brokerListen)
+		return node.Carrier{}, &edge.Error{Code: edge.Conflict, Message: taken.Error(), Hint: hint}
+	}
+	p.broker = b
+	return node.Carrier{Bus: b}, err
+}
+
+func (p *program) metrics() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(p.node.Agent, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true})
+}
+
+// brokerAddr says which broker the devices are at.
+func (p *program) brokerAddr() string {
+	if p.broker == nil {
+		return p.brokerURL
+	}
+	return "mqtt://" + p.broker.Addr().String()
+}
+
+// Run serves until ctx is done; then it finishes or stores what runs, within
+// ten seconds, and returns nil. It is called once.
+func (p *program) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return ended("agent", p.node.Run(ctx)) })
+	g.Go(func() error { return ended("hub", p.hub.Serve(ctx, p.api)) })
+	return errors.Join(g.Wait(), p.close())
+}
+
+func (p *program) close() error {
+	var errs []error
+	if p.api != nil {
+		if err := p.api.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if p.ledger != nil {
+		errs = append(errs, p.ledger.Close())
+	}
+	if p.node != nil {
+		errs = append(errs, p.node.Close())
+	}
+	return errors.Join(errs...)
+}

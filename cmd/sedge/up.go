@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sedge-iot/sedge/cmd/node"
+	"github.com/sedge-iot/sedge/edge"
+)
+
+type upOptions struct {
+	node.Options
+	config       string
+	listen       string
+	brokerListen string
+	brokerUsers  string
+	brokerACL    string
+}
+
+func newUp(sh *shell) *cobra.Command {
+	var o upOptions
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run hub, agent and broker in one process",
+		Long: `Run hub, agent and broker in one process, until ^C or SIGTERM. If you have a
+broker already, name it with --mqtt, and none is started.
+
+A file of settings (--config) has a line for each flag: its name without dashes,
+a colon and the value. If the file breaks, the last good one is used.`,
+		Example: `  sedge up                                 # with a broker of its own on port 1883
+  sedge up --mqtt mqtt://localhost:1883    # with yours
+  sedge up --config /etc/sedge/sedge.yaml`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			file, err := node.ReadConfig(o.config, sh.home(), cmd.Flags())
+			if err != nil {
+				return err
+			}
+			return sh.up(cmd.Context(), o, file)
+		},
+	}
+	f := cmd.Flags()
+	o.AddFlags(f)
+	f.StringVar(&o.config, "config", "", "file of settings, YAML")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:7780", "address of the API; loopback only")
+	f.StringVar(&o.brokerListen, "broker-listen", "127.0.0.1:1883", "address of the broker, if there is no --mqtt")
+	f.StringVar(&o.brokerUsers, "broker-users", "", "file of users of the broker, as htpasswd -B writes it")
+	f.StringVar(&o.brokerACL, "broker-acl", "", "file that says which user may do what at the broker")
+	return cmd
+}
+
+// home returns this user's data directory.
+func (sh *shell) home() string {
+	if dir, _ := sh.lookup("SEDGE_DATA_DIR"); dir != "" {
+		return dir
+	}
+	return node.DataDir(sh.lookup)
+}
+
+func (sh *shell) up(ctx context.Context, o upOptions, file *node.ConfigFile) error {
+	lg, text, err := o.NewLogger(sh.talk)
+	if err != nil {
+		return wrongUsage("", "%s", err)
+	}
+	p, err := openProgram(o, lg)
+	if err != nil {
+		return err
+	}
+	if text {
+		sh.banner(p, o)
+	} else {
+		lg.Info("sedge is up", p.addresses()...)
+	}
+	file.Keep(lg)
+	node.Notify("READY=1")
+	defer node.Notify("STOPPING=1")
+	return p.Run(ctx)
+}
+
+// banner says where everything is and what to do next.
+func (sh *shell) banner(p *program, o upOptions) {
+	sh.say("%s", sh.paint(sh.talk, bold, "sedge is up"))
+	sh.say("  broker    %s", p.brokerAddr())
+	sh.say("  API       http://%s", p.api.Addr())
+	if addr := p.node.TriggerAddr(); addr != "" {
+		sh.say("  triggers  http://%s", addr)
+	}
+	sh.say("  data      %s", o.DataDir)
+	sh.say("  token     %s", p.tokenFile)
+	sh.say("Next, in another terminal:\n  sedge new night-light && sedge deploy -f night-light --wait\n")
+}
+
+// addresses are what the banner says, for a log.
+func (p *program) addresses() []any {
+	return []any{
+		slog.String("broker", p.brokerAddr()), slog.String("api", "http://"+p.api.Addr().String()),
+		slog.String("triggers", p.node.TriggerAddr()), slog.String("token", p.tokenFile),
+	}
+}
+
+// ended turns the way in which a part ended into an error for people.
+func ended(part string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &edge.Error{Code: edge.Internal, Message: fmt.Sprintf("%s: %s", part, err), Hint: "sedge up --log-level debug tells more"}
+}
