@@ -10,8 +10,9 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// A runner runs functions. Put replaces what runs under the name, and does
-// nothing for what runs already; Remove tells how many deliveries waited.
+// A runner runs functions. Put replaces what runs under the name and does
+// little for what runs already; where it returns an error, what ran before
+// still runs. Remove tells how many deliveries waited.
 type runner interface {
 	Put(ctx context.Context, d edge.Definition) error
 	Remove(ctx context.Context, name string, purge bool) (discarded int, err error)
@@ -91,7 +92,6 @@ func (h *Hub) change(r *request, dryRun bool, record func(ledger.Intent) (ledger
 		return nil, err
 	}
 	if err := h.Node.Put(ctx, after); err != nil {
-		h.takeBack(ctx, name, before)
 		return nil, fmt.Errorf("give %s to the node: %w", name, err)
 	}
 	in.DryRun = false
@@ -104,7 +104,7 @@ func (h *Hub) change(r *request, dryRun bool, record func(ledger.Intent) (ledger
 	return result.Change, nil
 }
 
-// takeBack gives the node what it had before a change that failed.
+// takeBack gives the node what it had before a change that was not recorded.
 func (h *Hub) takeBack(ctx context.Context, name string, before edge.Definition) {
 	ctx, stop := lasting(ctx) // though the change's own time may be up
 	defer stop()
@@ -116,7 +116,7 @@ func (h *Hub) takeBack(ctx context.Context, name string, before edge.Definition)
 		_, err = h.Node.Remove(ctx, name, false)
 	}
 	if err != nil && told(err).Code != edge.NotFound {
-		h.Logger.Error("failed change not taken back at the node", "fn", name, "err", err)
+		h.Logger.Error("change that was not recorded runs on at the node", "fn", name, "err", err)
 	}
 }
 

@@ -17,8 +17,10 @@ type route struct {
 	serve  http.HandlerFunc
 }
 
-// open are the paths that need no token.
-var open = []string{"/healthz", "/livez", "/readyz", "/metrics"}
+// isOpen reports whether a path needs no token.
+func isOpen(path string) bool {
+	return slices.Contains([]string{"/healthz", "/livez", "/readyz", "/metrics"}, path)
+}
 
 func (h *Hub) routes() []route {
 	const function = "/v1/functions/{function}"
@@ -35,9 +37,9 @@ func (h *Hub) routes() []route {
 		{"POST", function + "/invoke", h.json(h.invoke)},
 
 		{"GET", function + "/state", h.json(h.listState)},
-		{"GET", function + "/state/{key}", h.json(h.getState)},
-		{"PUT", function + "/state/{key}", h.json(h.putState)},
-		{"DELETE", function + "/state/{key}", h.json(h.deleteState)},
+		{"GET", function + "/state/{key...}", h.json(h.getState)},
+		{"PUT", function + "/state/{key...}", h.json(h.putState)},
+		{"DELETE", function + "/state/{key...}", h.json(h.deleteState)},
 
 		{"GET", "/v1/logs", stream(h, h.Node.Logs)},
 		{"GET", "/v1/events", stream(h, h.Node.Steps)},
@@ -74,7 +76,7 @@ func (h *Hub) routed() *http.ServeMux {
 	}
 	mux := http.NewServeMux()
 	for path, serve := range methods {
-		mux.HandleFunc(path, h.dispatch(serve, slices.Contains(open, path)))
+		mux.HandleFunc(path, h.dispatch(serve, isOpen(path)))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { h.refuse(w, r, noPath(r)) })
 	return mux

@@ -113,6 +113,8 @@ func (r *request) key() (function, key string, err error) {
 	key = r.PathValue("key")
 	switch {
 	case err != nil:
+	case key == "" || strings.Contains(key, "\x00"):
+		err = invalid("", "a key is 1 to %d bytes of UTF-8 without NUL", functions.MaxStateKey)
 	case len(key) > functions.MaxStateKey:
 		err = invalid("", "the key has %d bytes, at most %d are taken", len(key), functions.MaxStateKey)
 	case !utf8.ValidString(key):
