@@ -52,9 +52,9 @@ chaos: ## Kill the node and the broker under load, CYCLES times each.
 	go test -count=1 -v -timeout 60m -run '^TestChaos' ./cmd/e2e -cycles=$(CYCLES)
 
 .PHONY: bench
-bench: ## Measure against a bare echo and write BENCHMARKS.md.
+bench: build cross ## Measure against a bare echo and write BENCHMARKS.md.
 	$(DEPS) $(BROKER)
-	$(BUILD) -o bin/ $(PROGRAMS:%=./cmd/%) ./cmd/e2e/bench
+	$(BUILD) -o bin/ ./cmd/e2e/bench
 	bin/bench
 
 .PHONY: fuzz

@@ -30,11 +30,12 @@ var sedge = house{
 	module: "github.com/sedge-iot/sedge",
 	top:    []string{"cmd", "agent", "edge", "devices", "functions", "installer", "arm"},
 	floors: [][]string{
-		{"devices", "edge/sqlite"},
+		{"devices", "edge/sqlite", "cmd/settings"},
 		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim"},
 		{"edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
 		{"agent/store", "edge/ledger", "edge/client", "functions/process"},
 		{"agent", "edge/hub"},
+		{"cmd/node"},
 		{"cmd/sedge", "cmd/sedge-agent"},
 		{"cmd/e2e", "cmd/e2e/bench"},
 	},
@@ -50,8 +51,7 @@ var sedge = house{
 	apart: map[string][]string{
 		"agent":     {"devices/mqtt", "devices/broker", "functions/runner", "functions/process", "k8s.io"},
 		"devices":   {"net", "os"},
-		"functions": {"net/http", "os"},
-		"edge":      {"os"},
+		"functions": {"net/http"},
 	},
 	lines: 400,
 }

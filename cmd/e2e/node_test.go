@@ -1,0 +1,300 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sedge-iot/sedge/edge/client"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+var (
+	cycles = flag.Int("cycles", 20, "how often the node and the broker are killed")
+	seed   = flag.Uint64("seed", 0, "of what is random; 0 for another one each time")
+)
+
+// scratch is a folder for what the tests share, such as the program.
+var scratch string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(withScratch(m.Run))
+}
+
+func withScratch(run func() int) int {
+	var err error
+	if scratch, err = os.MkdirTemp("", "sedge-e2e-"); err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(scratch)
+	// What a killed node leaves behind becomes ours, so that it can be seen.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		log.Fatalf("adopt orphans: %v", err)
+	}
+	return run()
+}
+
+// program builds sedge, once, and returns its file. That "go test" notices a
+// change of it is owed to the floors test, which opens all sources.
+var program = sync.OnceValues(func() (string, error) {
+	file := filepath.Join(scratch, "sedge")
+	build := exec.Command("go", "build", "-o", file, "../sedge")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build sedge: %w\n%s", err, out)
+	}
+	return file, nil
+})
+
+// chance returns the source of what is random, and tells how to have it again.
+func chance(t *testing.T) *rand.Rand {
+	t.Helper()
+	n := *seed
+	if n == 0 {
+		n = rand.Uint64()
+	}
+	t.Logf("seed %d: repeat with -seed=%d", n, n)
+	return rand.New(rand.NewPCG(n, n))
+}
+
+// A node is "sedge up" in a process of its own, with a data folder that lasts
+// over its restarts.
+type node struct {
+	dir  string
+	api  string // host:port
+	args []string
+	env  []string
+	cmd  *exec.Cmd // nil while it is down
+}
+
+// newNode readies a node that joins the broker at the URL; it is ended with the
+// test if it is up then.
+func newNode(t *testing.T, broker string, env ...string) *node {
+	t.Helper()
+	n := &node{dir: t.TempDir(), api: freeAddress(t), env: env}
+	n.args = []string{"up", "--mqtt", broker, "--data-dir", n.dir, "--listen", n.api, "--http-listen", freeAddress(t)}
+	t.Cleanup(func() {
+		if n.cmd != nil {
+			n.kill(t)
+		}
+		n.awaitNoOrphans(t)
+		if t.Failed() {
+			t.Logf("the node's last words:\n%s", n.words())
+		}
+	})
+	return n
+}
+
+func (n *node) start(t *testing.T) {
+	t.Helper()
+	sedge, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	words, err := os.OpenFile(n.file("words"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer words.Close()
+	n.cmd = exec.Command(sedge, n.args...)
+	n.cmd.Env = append(os.Environ(), n.env...)
+	n.cmd.Stdout, n.cmd.Stderr = words, words
+	if err := n.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kill ends the node as a power cut would.
+func (n *node) kill(t *testing.T) {
+	t.Helper()
+	if err := n.cmd.Process.Kill(); err != nil {
+		t.Errorf("kill the node: %v\n%s", err, n.words())
+	}
+	n.cmd.Wait() // which only says that it was killed
+	n.cmd = nil
+}
+
+// stop ends the node as an operator would, and returns when it is gone.
+func (n *node) stop(t *testing.T) {
+	t.Helper()
+	begin := time.Now()
+	n.cmd.Process.Signal(syscall.SIGTERM)
+	if err := n.cmd.Wait(); err != nil {
+		t.Errorf("the node ended with %v, want success", err)
+	}
+	if took := time.Since(begin); took > 11*time.Second {
+		t.Errorf("the node took %v to end, want at most 10 s", took)
+	}
+	n.cmd = nil
+}
+
+// words returns the last that the node said.
+func (n *node) words() string {
+	text, err := os.ReadFile(n.file("words"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-4000):])
+}
+
+func (n *node) file(name string) string { return filepath.Join(n.dir, name) }
+
+// client returns a client of the node's API, which must have been up once.
+func (n *node) client(t *testing.T) *client.Client {
+	t.Helper()
+	var token []byte
+	await(t, "the node's token", func() (err error) {
+		token, err = os.ReadFile(n.file("token"))
+		return err
+	})
+	c := client.New("http://"+n.api, strings.TrimSpace(string(token)))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// deploy puts functions on the node.
+func (n *node) deploy(t *testing.T, manifests ...string) {
+	t.Helper()
+	c := n.client(t)
+	await(t, "the node", func() error { return c.Ready(t.Context()) })
+	for _, text := range manifests {
+		m, err := functions.Parse("function.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := functions.New(m, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Deploy(t.Context(), f, client.DeployOptions{}); err != nil {
+			t.Fatalf("deploy %s: %v", f.Name(), err)
+		}
+	}
+}
+
+// settled returns nil when no function has anything to do, and fails the test
+// when the books of one do not balance.
+func (n *node) settled(ctx context.Context, t *testing.T, c *client.Client) error {
+	all, err := c.Functions(ctx)
+	if err != nil {
+		return err
+	}
+	var busy error
+	for _, f := range all {
+		if lost := f.Counts.Lost(); lost != 0 {
+			t.Fatalf("the books of %s are wrong by %d: %+v", f.Name, lost, f.Counts)
+		}
+		if f.Counts.Pending != 0 {
+			busy = errors.Join(busy, fmt.Errorf("%s has %d pending", f.Name, f.Counts.Pending))
+		}
+	}
+	return busy
+}
+
+// clean checks that the node's functions have done all that they took.
+func (n *node) clean(t *testing.T, c *client.Client) {
+	t.Helper()
+	await(t, "all deliveries to settle", func() error { return n.settled(t.Context(), t, c) })
+	all, err := c.Functions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if c := f.Counts; c.Dead+c.Expired+c.Shed+c.Discarded != 0 || f.Dead != 0 {
+			t.Errorf("%s did not do all that it took: %+v, %d dead letters", f.Name, c, f.Dead)
+		}
+	}
+}
+
+// awaitNoOrphans waits until no worker of a killed node is left.
+func (n *node) awaitNoOrphans(t *testing.T) {
+	t.Helper()
+	await(t, "the workers of killed nodes to end", func() error {
+		lists, err := filepath.Glob("/proc/self/task/*/children")
+		if err != nil {
+			return err
+		}
+		var alive []string
+		for _, list := range lists {
+			text, _ := os.ReadFile(list) // the thread may be gone
+			for _, pid := range strings.Fields(string(text)) {
+				if orphan(pid) {
+					alive = append(alive, pid)
+				}
+			}
+		}
+		if len(alive) > 0 {
+			return fmt.Errorf("processes %v are alive", alive)
+		}
+		return nil
+	})
+}
+
+// orphan reports whether our child is a worker of a node that is gone; one that
+// has ended is buried.
+func orphan(pid string) bool {
+	name, err := os.ReadFile("/proc/" + pid + "/comm")
+	if err != nil || !strings.HasPrefix(string(name), "sedge") {
+		return false
+	}
+	number, err := strconv.Atoi(pid)
+	if err != nil {
+		return false
+	}
+	dead, err := unix.Wait4(number, nil, unix.WNOHANG, nil)
+	return err == nil && dead != number
+}
+
+// await polls until ready returns nil, and fails the test when it takes too long.
+func await(t *testing.T, what string, ready func() error) {
+	t.Helper()
+	awaitFor(t, 60*time.Second, what, ready)
+}
+
+func awaitFor(t *testing.T, limit time.Duration, what string, ready func() error) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(limit); ; {
+		err := ready()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("waited %v for %s: %v", limit, what, err)
+		}
+	}
+}
+
+// freeAddress returns an address that nobody listens on, from below the range
+// of which outgoing connections take theirs: it must be free again and again.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000)))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatal("found no free port")
+	return ""
+}
