@@ -8,7 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const ballastSize = 1 << 20 // bytes
+// ballastSize is enough for the log, as long as it may become (256 pages and a
+// batch), to be copied into the file: then the log begins anew and takes
+// deletions without growing. In bytes.
+const ballastSize = 4 << 20
 
 // A ballast is a file that only takes up space. On a full disk SQLite cannot
 // even delete, since it writes a log first: letting the ballast go gives it the

@@ -5,7 +5,7 @@ import "time"
 // Bounds of one transaction: what is gathered beyond goes into the next.
 const (
 	maxBatch      = 1000
-	maxBatchBytes = 4 << 20
+	maxBatchBytes = 1 << 20
 )
 
 // lazyWait is how long a lazy change waits for company.

@@ -21,8 +21,8 @@ const (
 	writerCache = 1024    // KiB of pages the writer keeps
 	readerCache = 256     // KiB of pages each reader keeps
 	readers     = 2       // connections that read at a time
-	walPages    = 1000    // pages in the log before they are copied into the file
-	walLimit    = 4 << 20 // bytes the log is cut back to once it was copied
+	walPages    = 256     // pages in the log before they are copied into the file
+	walLimit    = 1 << 20 // bytes the log is cut back to once it was copied
 	busy        = 5000    // milliseconds to wait for another connection's lock
 )
 
@@ -79,6 +79,7 @@ func open(path string, schema fs.FS) (*DB, error) {
 // connect opens the writer, which creates the file, and readies the readers.
 func (db *DB) connect() (err error) {
 	db.pool, err = sql.Open("sqlite", dsn(db.path, url.Values{
+		"_auto_vacuum":  {"INCREMENTAL"}, // for Shrink
 		"_journal_mode": {"WAL"},
 		"_synchronous":  {"FULL"},
 		"_foreign_keys": {"1"},

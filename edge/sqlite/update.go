@@ -96,3 +96,38 @@ func (tx *Tx) prepare(query string) (*sql.Stmt, error) {
 	tx.db.stmts[query] = st
 	return st, nil
 }
+
+// shrinkPages is how many pages Shrink gives back in one transaction: the log
+// grows by as much as has to be moved for it.
+const shrinkPages = 64
+
+// Shrink gives the space of deleted rows, and of the log, back to the file
+// system. The file keeps it otherwise and writes new rows there.
+func (db *DB) Shrink() error {
+	for {
+		moved := 0
+		err := db.Update(func(tx *Tx) error {
+			rows, err := tx.Query(fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, shrinkPages))
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			for rows.Next() { // a row for each page
+				moved++
+			}
+			return rows.Err()
+		})
+		if err != nil {
+			return fmt.Errorf("shrink: %w", err)
+		}
+		if moved < shrinkPages {
+			break
+		}
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if _, err := db.conn.ExecContext(context.Background(), `PRAGMA wal_checkpoint(TRUNCATE)`); err != nil {
+		return fmt.Errorf("shrink: copy the log: %w", err)
+	}
+	return nil
+}
