@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -64,7 +65,7 @@ type run struct {
 func begin(t *testing.T, broker *mqtttest.Broker, url string, rate int, env ...string) *run {
 	t.Helper()
 	r := &run{broker: broker, node: newNode(t, url, env...), oracle: newOracle(), stop: make(chan struct{})}
-	listen(t, broker.Addr(), r.oracle.hear)
+	listen(t, broker.Addr(), "out/#", r.oracle.hear)
 	r.node.start(t)
 	r.node.deploy(t, echo, count)
 	r.probe(t, "early")
@@ -91,12 +92,7 @@ func (r *run) probe(t *testing.T, name string) time.Duration {
 
 // reached returns nil if both functions have run on the n-th event of the device.
 func (r *run) reached(device string, n int) error {
-	for _, f := range both {
-		if at := r.oracle.highest(f, device); at < n {
-			return fmt.Errorf("%s is at %d of %d from %s", f, at, n, device)
-		}
-	}
-	return nil
+	return errors.Join(r.oracle.reached("echo", device, n), r.oracle.reached("count", device, n))
 }
 
 // quiet ends the load, waits until the node has run on the last event of each
@@ -200,20 +196,33 @@ func TestChaosABrokerThatForgetsIsSubscribedToAgain(t *testing.T) {
 }
 
 func TestChaosAHalfOpenLinkIsLeftAndCostsNothing(t *testing.T) {
+	const keepAlive = time.Second
 	broker := mqtttest.Start(t, mqtttest.Options{Persistent: true, MaxInflight: -1, MaxQueued: -1})
 	proxy := mqtttest.StartProxy(t, broker.Addr())
-	r := begin(t, broker, "mqtt://"+proxy.Addr(), 100)
+	r := begin(t, broker, "mqtt://"+proxy.Addr(), 100, "SEDGE_MQTT_KEEPALIVE="+keepAlive.String())
+	c := r.node.client(t)
 	for i := range 20 {
 		proxy.Silence()
-		r.reconnected(t, i+1)
+		await(t, "the node to leave the silent link", func() error {
+			if c.Ready(t.Context()) == nil {
+				return errors.New("it is still ready")
+			}
+			return nil
+		})
 		proxy.Heal()
 		r.probe(t, fmt.Sprintf("again%d-", i))
 	}
 	if v := r.quiet(t); len(v.lost)+len(v.inverted) > 0 {
 		t.Error(v)
 	}
+	r.reconnected(t, 20)
 	r.node.stop(t)
 }
 
-// reconnected waits until the node has found its broker again so many times.
-func (r *run) reconnected(t *testing.T, times int) {}
+// reconnected checks that the node knows of so many connections after the first.
+func (r *run) reconnected(t *testing.T, times int) {
+	t.Helper()
+	if got := r.node.metric(t, "sedge_mqtt_reconnects_total"); got < float64(times) {
+		t.Errorf("the node counts %v reconnects, want at least %d", got, times)
+	}
+}

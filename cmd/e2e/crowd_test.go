@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/sedge-iot/sedge/devices/mqtttest"
 )
 
 // A crowd is devices that number what they say, from 1, and say it until the
@@ -127,14 +130,14 @@ func (c *crowd) forget() error {
 func (s saying) topic() string   { return "in/" + s.device }
 func (s saying) payload() []byte { return fmt.Appendf(nil, `{"n":%d}`, s.n) }
 
-// listen hands every output below out/ to hear until the test ends. Its session
+// listen hands everything on the topics to hear until the test ends. Its session
 // is kept by the broker, so that nothing is missed while the link is down.
-func listen(t *testing.T, broker string, hear func(output)) {
+func listen(t *testing.T, broker, topics string, hear func(output)) {
 	t.Helper()
 	handle := func(_ mqtt.Client, m mqtt.Message) {
-		var out output
+		out := output{Device: strings.TrimPrefix(m.Topic(), "in/")} // an event has no more to tell
 		if err := json.Unmarshal(m.Payload(), &out); err != nil {
-			t.Errorf("output %q on %s: %v", m.Payload(), m.Topic(), err)
+			t.Errorf("%q on %s: %v", m.Payload(), m.Topic(), err)
 			return
 		}
 		hear(out)
@@ -147,7 +150,7 @@ func listen(t *testing.T, broker string, hear func(output)) {
 		SetMaxReconnectInterval(50 * time.Millisecond).
 		SetDefaultPublishHandler(handle).
 		SetOnConnectHandler(func(c mqtt.Client) {
-			token := c.Subscribe("out/#", 1, handle)
+			token := c.Subscribe(topics, 1, handle)
 			token.Wait()
 			select {
 			case subscribed <- token.Error():
@@ -159,10 +162,42 @@ func listen(t *testing.T, broker string, hear func(output)) {
 	select {
 	case err := <-subscribed:
 		if err != nil {
-			t.Fatalf("subscribe to outputs: %v", err)
+			t.Fatalf("subscribe to %s: %v", topics, err)
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("no connection to the broker to listen on")
+	}
+}
+
+func TestACrowdSaysEverythingOverConnectionsThatBreak(t *testing.T) {
+	broker := mqtttest.Start(t, mqtttest.Options{})
+	proxy := mqtttest.StartProxy(t, broker.Addr())
+	o := newOracle()
+	listen(t, broker.Addr(), "in/#", o.hear)
+	c := newCrowd(proxy.Addr(), "device", 3, 500)
+	stop, said := make(chan struct{}), make(chan map[string]int, 1)
+	go func() { // ends with the context at the latest, and says so
+		sent, err := c.run(t.Context(), stop)
+		if err != nil {
+			t.Error(err)
+		}
+		said <- sent
+	}()
+	for i := range 5 {
+		await(t, "the crowd to go on", func() error { return o.reached("", "device0", 20*(i+1)) })
+		proxy.Cut()
+	}
+	close(stop)
+	sent := <-said
+	for device, n := range sent {
+		await(t, "the last of "+device, func() error { return o.reached("", device, n) })
+	}
+	v := o.judge([]string{""}, sent)
+	if len(v.lost)+len(v.inverted) > 0 {
+		t.Error(v)
+	}
+	if v.repeated > c.repeated {
+		t.Errorf("%d repeated, want at most what the crowd repeated, %d", v.repeated, c.repeated)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
 
 	"github.com/sedge-iot/sedge/edge/client"
@@ -155,17 +158,50 @@ func (n *node) words() string {
 
 func (n *node) file(name string) string { return filepath.Join(n.dir, name) }
 
-// client returns a client of the node's API, which must have been up once.
-func (n *node) client(t *testing.T) *client.Client {
+// token returns what opens the node's API, once the node has made it.
+func (n *node) token(t *testing.T) string {
 	t.Helper()
 	var token []byte
 	await(t, "the node's token", func() (err error) {
 		token, err = os.ReadFile(n.file("token"))
 		return err
 	})
-	c := client.New("http://"+n.api, strings.TrimSpace(string(token)))
+	return strings.TrimSpace(string(token))
+}
+
+// client returns a client of the node's API.
+func (n *node) client(t *testing.T) *client.Client {
+	t.Helper()
+	c := client.New("http://"+n.api, n.token(t))
 	t.Cleanup(c.Close)
 	return c
+}
+
+// metric returns the value of a metric, summed over its labels.
+func (n *node) metric(t *testing.T, name string) (sum float64) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+n.api+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+n.token(t))
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(res.Body)
+	if err != nil {
+		t.Fatalf("read metrics: %v", err)
+	}
+	if families[name] == nil {
+		t.Fatalf("there is no metric %s", name)
+	}
+	for _, m := range families[name].GetMetric() {
+		sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+	}
+	return sum
 }
 
 // deploy puts functions on the node.

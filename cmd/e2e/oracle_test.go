@@ -62,14 +62,17 @@ func (o *oracle) hear(out output) {
 	t.highest = max(t.highest, out.N)
 }
 
-// highest returns the highest number that the function said about the device.
-func (o *oracle) highest(function, device string) int {
+// reached returns nil if the function has said so high a number of the device.
+func (o *oracle) reached(function, device string, n int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if t := o.lanes[lane{function, device}]; t != nil {
-		return t.highest
+	l := lane{function, device}
+	if t := o.lanes[l]; t == nil {
+		return fmt.Errorf("%v has not begun", l)
+	} else if t.highest < n {
+		return fmt.Errorf("%v is at %d of %d", l, t.highest, n)
 	}
-	return 0
+	return nil
 }
 
 // A verdict is how a run was.
