@@ -250,12 +250,16 @@ func (c *Client) settled(wanted, refused []string) {
 	c.answered = slices.Equal(wanted, c.wanted) // which may have changed meanwhile
 }
 
-// await waits for the broker's answer.
+// await waits for the broker's answer. If the connection has ended, why it did
+// says more than what paho makes of it.
 func await(ctx context.Context, l *link, token paho.Token) error {
 	late := time.NewTimer(subackTimeout)
 	defer late.Stop()
 	select {
 	case <-token.Done():
+		if token.Error() != nil && l.why() != nil {
+			return l.why()
+		}
 		return token.Error()
 	case <-l.ended:
 		return l.why()

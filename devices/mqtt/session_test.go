@@ -178,11 +178,3 @@ func TestPauseLeavesMessagesAtTheBroker(t *testing.T) {
 	m.Ack.Ack()
 	n.ready()
 }
-
-func TestRefusedSubscriptionIsReported(t *testing.T) {
-	broker := mqtttest.Start(t, mqtttest.Options{Config: "sys_interval 0", ACL: "topic readwrite #\n"})
-	n := start(t, mqtt.Config{URL: broker.URL()}, "a").ready()
-	if got := n.Status().Refused; len(got) > 0 {
-		t.Errorf("Refused = %q, want none", got)
-	}
-}
