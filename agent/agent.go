@@ -67,7 +67,7 @@ type Agent struct {
 	logs   *ring[line]
 	heard  atomic.Int64 // messages
 
-	work sync.WaitGroup // starts, closings and loads of functions
+	work sync.WaitGroup  // starts, closings and loads of functions
 	ctx  context.Context // of Run's work; set by New, ended by stop
 	stop context.CancelFunc
 

@@ -42,7 +42,7 @@ func bound(i int) time.Duration {
 	if i == 0 {
 		return 1 << histogramShift
 	}
-	return time.Duration(1)<<octave/4*time.Duration(5+quarter)
+	return time.Duration(1) << octave / 4 * time.Duration(5+quarter)
 }
 
 // quantile returns the duration that the share q of all did not exceed, or 0 if
