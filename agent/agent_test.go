@@ -255,6 +255,13 @@ func (s *sandbox) set(name string, h handler) {
 	s.handlers[name] = h
 }
 
+// refuse makes every start fail with err.
+func (s *sandbox) refuse(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
+}
+
 func (s *sandbox) Start(_ context.Context, f functions.Function) (functions.Instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

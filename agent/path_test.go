@@ -3,6 +3,7 @@ package agent
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,9 +81,9 @@ func TestWhatWaitsForItsLaneIsStoredTogetherWithWhatRunsBeforeIt(t *testing.T) {
 
 func TestAFailingDeviceIsRetriedInOrderAndHoldsUpNoOther(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node) {
-		broken := true
+		var mended atomic.Bool
 		n.deploy("picky", onIn+"delivery: {retry: {attempts: 5, backoff: 1s}}", func(inv functions.Invocation, r functions.Run) functions.Outcome {
-			if broken && inv.Event.Capture("device") == "a" {
+			if !mended.Load() && inv.Event.Capture("device") == "a" {
 				return thrown("no")
 			}
 			return publishes(inv, r)
@@ -93,7 +94,7 @@ func TestAFailingDeviceIsRetriedInOrderAndHoldsUpNoOther(t *testing.T) {
 		if got, want := n.bus.published(), []string{"out/b=3"}; !slices.Equal(got, want) {
 			t.Errorf("published %q, want %q", got, want)
 		}
-		broken = false
+		mended.Store(true)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got, want := n.bus.published(), []string{"out/b=3", "out/a=1", "out/a=2"}; !slices.Equal(got, want) {
@@ -107,10 +108,10 @@ func TestAFailingDeviceIsRetriedInOrderAndHoldsUpNoOther(t *testing.T) {
 
 func TestUsedUpAttemptsEndAsADeadLetterThatCanBeRedriven(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node) {
-		runs := 0
-		broken := true
+		var runs atomic.Int32
+		var mended atomic.Bool
 		n.deploy("fails", onIn+"delivery: {retry: {attempts: 3, backoff: 1s}}", func(inv functions.Invocation, r functions.Run) functions.Outcome {
-			if runs++; broken {
+			if runs.Add(1); !mended.Load() {
 				return thrown("always")
 			}
 			return publishes(inv, r)
@@ -118,8 +119,8 @@ func TestUsedUpAttemptsEndAsADeadLetterThatCanBeRedriven(t *testing.T) {
 		p := n.bus.say("in/a", "1")
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if runs != 3 {
-			t.Errorf("%d runs, want 3", runs)
+		if runs.Load() != 3 {
+			t.Errorf("%d runs, want 3", runs.Load())
 		}
 		letters, err := n.Dead(t.Context(), edge.Query{})
 		if err != nil || len(letters) != 1 {
@@ -131,7 +132,7 @@ func TestUsedUpAttemptsEndAsADeadLetterThatCanBeRedriven(t *testing.T) {
 		if !p.acked() {
 			t.Error("not acknowledged")
 		}
-		broken = false
+		mended.Store(true)
 		if got, err := n.Redrive(t.Context(), "fails", nil); got != 1 || err != nil {
 			t.Errorf("Redrive = %d, %v; want 1", got, err)
 		}
@@ -169,9 +170,9 @@ func TestAnotherProcessGoesOnWithWhatWasStored(t *testing.T) {
 
 func TestALostPublishIsRepeatedInOrderAndItsHandlerNotRunAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node) {
-		runs := 0
+		var runs atomic.Int32
 		n.deploy("echo", onIn, func(inv functions.Invocation, r functions.Run) functions.Outcome {
-			runs++
+			runs.Add(1)
 			return publishes(inv, r)
 		})
 		n.bus.lose = 2
@@ -183,8 +184,8 @@ func TestALostPublishIsRepeatedInOrderAndItsHandlerNotRunAgain(t *testing.T) {
 				t.Errorf("event %d not acknowledged", i+1)
 			}
 		}
-		if runs != 3 {
-			t.Errorf("%d runs, want 3", runs)
+		if runs.Load() != 3 {
+			t.Errorf("%d runs, want 3", runs.Load())
 		}
 		got := n.bus.published()
 		if want := []string{"out/a=1", "out/a=2", "out/a=3"}; !slices.Equal(got[len(got)-3:], want) {
@@ -245,9 +246,9 @@ func TestARepeatedPacketIsKnownToAnotherProcessIfItChangedState(t *testing.T) {
 func TestARepeatedPacketUnderWayIsNotRunTwiceAndItsNewCopyIsAcknowledged(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node) {
 		release := make(chan struct{})
-		runs := 0
+		var runs atomic.Int32
 		n.deploy("slow", onIn, func(inv functions.Invocation, r functions.Run) functions.Outcome {
-			runs++
+			runs.Add(1)
 			<-release
 			return publishes(inv, r)
 		})
@@ -255,19 +256,19 @@ func TestARepeatedPacketUnderWayIsNotRunTwiceAndItsNewCopyIsAcknowledged(t *test
 		q := n.bus.repeat(p)
 		close(release)
 		synctest.Wait()
-		if runs != 1 || !q.acked() {
-			t.Errorf("%d runs, repeated copy acknowledged %v; want 1, true", runs, q.acked())
+		if runs.Load() != 1 || !q.acked() {
+			t.Errorf("%d runs, repeated copy acknowledged %v; want 1, true", runs.Load(), q.acked())
 		}
 	})
 }
 
 func TestAnAttemptWhoseStateChangedMeanwhileRunsAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node) {
-		runs := 0
+		var runs atomic.Int32
 		n.deploy("reader", onIn, func(inv functions.Invocation, r functions.Run) functions.Outcome {
-			runs++
+			runs.Add(1)
 			v, _ := r.Get("k")
-			if runs == 1 {
+			if runs.Load() == 1 {
 				if _, err := n.StatePut(t.Context(), "reader", edge.StateEntry{Key: "k", Value: "7"}, nil); err != nil {
 					t.Error(err)
 				}
@@ -277,26 +278,23 @@ func TestAnAttemptWhoseStateChangedMeanwhileRunsAgain(t *testing.T) {
 		n.bus.say("in/a", "1")
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if e, err := n.StateGet(t.Context(), "reader", "seen"); err != nil || e.Value != "17" || runs != 2 {
-			t.Errorf("seen = %s (%v) after %d runs; want 17 after 2", e.Value, err, runs)
+		if e, err := n.StateGet(t.Context(), "reader", "seen"); err != nil || e.Value != "17" || runs.Load() != 2 {
+			t.Errorf("seen = %s (%v) after %d runs; want 17 after 2", e.Value, err, runs.Load())
 		}
 	})
 }
 
 func TestTheInnocentBesideADyingRunnerLoseNoAttempt(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node) {
-		var hold chan struct{}
+		hold := make(chan struct{})
 		n.deploy("bomb", onIn+"delivery: {retry: {attempts: 3, backoff: 1s}}", func(inv functions.Invocation, r functions.Run) functions.Outcome {
 			if string(inv.Event.Payload) == "bomb" {
 				n.box.die(functions.CodeLimit)
 				return functions.Outcome{}
 			}
-			if hold != nil {
-				<-hold
-			}
+			<-hold
 			return publishes(inv, r)
 		})
-		hold = make(chan struct{})
 		n.bus.say("in/a", "1")
 		n.bus.say("in/b", "2")
 		n.bus.say("in/c", "bomb")
@@ -441,7 +439,7 @@ func TestASleepingFunctionWakesAndSleepsAgain(t *testing.T) {
 func TestARevisionThatDoesNotLoadIsRefusedAndTheOldOneStays(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node) {
 		n.deploy("echo", onIn, publishes)
-		n.box.fail = functions.ErrUnfit
+		n.box.refuse(functions.ErrUnfit)
 		if err := n.tryDeploy("echo", onIn+"env: {A: b}", publishes); err == nil {
 			t.Error("Put = nil, want a refusal")
 		}
