@@ -25,9 +25,6 @@ import (
 	"github.com/sedge-iot/sedge/functions/process"
 )
 
-// RunnerCommand is the hidden verb by which a program becomes a runner.
-const RunnerCommand = "runner"
-
 // A Carrier is a bus, and whether it has its broker just now.
 type Carrier struct {
 	Bus       agent.Bus
@@ -40,6 +37,7 @@ type Node struct {
 
 	lg      *slog.Logger
 	store   *store.Store
+	sandbox *process.Sandbox
 	trigger net.Listener // or nil
 	token   string       // that HTTP triggers ask for, or ""
 }
@@ -57,10 +55,10 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	sandboxes, err := sandboxes(lg)
-	if err != nil {
-		return nil, err
-	}
+	n.sandbox = process.New(process.Config{
+		Command: []string{"/proc/self/exe", RunnerCommand}, // this very program, also when its file was replaced
+		Logger:  lg.With("part", "process"),
+	})
 	carrier, err := dial(n.store)
 	if err != nil {
 		return nil, err
@@ -72,27 +70,11 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Node:      o.Name,
 		Bus:       carrier.Bus,
 		Store:     n.store,
-		Sandboxes: sandboxes,
+		Sandboxes: map[string]functions.Sandbox{"process": n.sandbox},
 		Logger:    lg.With("part", "agent"),
 		Connected: carrier.Connected,
 	})
 	return n, err
-}
-
-// sandboxes returns those that this machine has. Runners are this very program.
-func sandboxes(lg *slog.Logger) (map[string]functions.Sandbox, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find the program to start runners with: %w", err)
-	}
-	p, err := process.New(process.Config{
-		Command: []string{program, RunnerCommand},
-		Logger:  lg.With("part", "process"),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open process sandbox: %w", err)
-	}
-	return map[string]functions.Sandbox{"process": p}, nil
 }
 
 // Dial returns how to reach a broker of the owner's.
@@ -156,14 +138,22 @@ func connected(s mqtt.Status) (bool, string) {
 	return true, ""
 }
 
-// Run runs functions until ctx is done, and returns nil then.
+// Run runs functions until ctx is done, and returns nil then. Runners are the
+// last to go: until then what runs is brought to an end.
 func (n *Node) Run(ctx context.Context) error {
+	walls, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	walled := make(chan error, 1)
+	go func() { walled <- n.sandbox.Run(walls) }() // awaited below
+
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Agent.Run(ctx) })
 	if n.trigger != nil {
 		g.Go(func() error { return n.serveTrigger(ctx) })
 	}
-	return g.Wait()
+	err := g.Wait()
+	stop()
+	return errors.Join(err, <-walled)
 }
 
 // TriggerAddr returns where HTTP triggers are served, or "".

@@ -37,18 +37,18 @@ type MQTT struct {
 
 // AddFlags makes flags of the options.
 func (o *Options) AddFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.Name, "node-name", hostname(), "what this node is called")
-	f.StringVar(&o.DataDir, "data-dir", DataDir(os.LookupEnv), "where everything is kept")
-	f.StringVar(&o.MQTT.URL, "mqtt", "", "your own broker, like mqtt://localhost:1883 or mqtts://host:8883")
-	f.StringVar(&o.MQTT.Username, "mqtt-username", "", "who this node is at your broker")
-	f.StringVar(&o.MQTT.PasswordFile, "mqtt-password-file", "", "file with the password for it")
-	f.StringVar(&o.MQTT.CAFile, "mqtt-ca", "", "file with the certificate authority of your broker, PEM")
-	f.StringVar(&o.MQTT.CertFile, "mqtt-cert", "", "file with a client certificate, PEM")
-	f.StringVar(&o.MQTT.KeyFile, "mqtt-key", "", "file with its key, PEM")
-	f.StringVar(&o.HTTPListen, "http-listen", "127.0.0.1:7788", "address for http triggers; \"off\" for none")
-	f.StringVar(&o.HTTPTokenFile, "http-token-file", "", "file with a token that http triggers ask for")
-	f.StringVar(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&o.LogFormat, "log-format", "auto", "text, json, or auto: text for a terminal or journald, else json")
+	f.StringVar(&o.Name, "node-name", hostname(), "`NAME` of this node")
+	f.StringVar(&o.DataDir, "data-dir", DataDir(os.LookupEnv), "`DIR` where everything is kept")
+	f.StringVar(&o.MQTT.URL, "mqtt", "", "`URL` of your own broker, like mqtt://localhost:1883 or mqtts://host:8883")
+	f.StringVar(&o.MQTT.Username, "mqtt-username", "", "`NAME` of this node at your broker")
+	f.StringVar(&o.MQTT.PasswordFile, "mqtt-password-file", "", "`FILE` with the password for it")
+	f.StringVar(&o.MQTT.CAFile, "mqtt-ca", "", "`FILE` with the certificate authority of your broker, PEM")
+	f.StringVar(&o.MQTT.CertFile, "mqtt-cert", "", "`FILE` with a client certificate, PEM")
+	f.StringVar(&o.MQTT.KeyFile, "mqtt-key", "", "`FILE` with its key, PEM")
+	f.StringVar(&o.HTTPListen, "http-listen", "127.0.0.1:7788", "`ADDRESS` for http triggers; \"off\" for none")
+	f.StringVar(&o.HTTPTokenFile, "http-token-file", "", "`FILE` with a token that http triggers ask for")
+	f.StringVar(&o.LogLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
+	f.StringVar(&o.LogFormat, "log-format", "auto", "`FORM`: text, json, or auto: text for a terminal or journald, else json")
 }
 
 // DataDir returns where a node keeps its data if its owner does not say:

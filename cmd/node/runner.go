@@ -1,6 +1,21 @@
 package node
 
-import "context"
+import (
+	"context"
+	"os"
 
-// Runner is the hidden verb.
-func Runner(ctx context.Context) error { return nil }
+	"github.com/sedge-iot/sedge/functions/runner"
+	"github.com/sedge-iot/sedge/functions/runner/javascript"
+)
+
+// RunnerCommand is the hidden verb by which a program becomes a runner.
+const RunnerCommand = "runner"
+
+// agentFile is the file descriptor at which a runner finds its agent.
+const agentFile = 3
+
+// Runner makes this process a runner, until its agent lets go of it.
+func Runner(ctx context.Context) error {
+	engines := map[string]runner.Engine{"javascript": javascript.New()}
+	return runner.Main(ctx, os.NewFile(agentFile, "agent"), engines)
+}

@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 	flags := pflag.NewFlagSet("sedge-agent", pflag.ContinueOnError)
 	flags.Usage = func() { fmt.Printf(usage, flags.FlagUsages()) }
 	o.AddFlags(flags)
-	flags.StringVar(&config, "config", "", "file of settings, YAML")
+	flags.StringVar(&config, "config", "", "`FILE` of settings, YAML")
 	flags.BoolVar(&version, "version", false, "print the version")
 	err := flags.Parse(args)
 	switch {

@@ -133,7 +133,7 @@ type deadChoice struct {
 }
 
 func (o *deadChoice) addFlags(sh *shell, cmd *cobra.Command) {
-	cmd.Flags().StringVar(&o.function, "function", "", "those of this function")
+	cmd.Flags().StringVar(&o.function, "function", "", "those of this `FUNCTION`")
 	cmd.Flags().BoolVar(&o.all, "all", false, "all there are")
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("function", sh.completeNames))
 }

@@ -37,9 +37,9 @@ and what the code imports is bundled with it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return sh.deploy(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&o.files, "file", "f", nil, "a manifest, a folder with manifests, or - for stdin")
+	f.StringArrayVarP(&o.files, "file", "f", nil, "`FILE`: a manifest, a folder with manifests, or - for stdin")
 	f.BoolVar(&o.wait, "wait", false, "wait until the functions run as deployed")
-	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "how long --wait waits")
+	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "`TIME` that --wait waits")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check and compare, change nothing")
 	f.BoolVar(&o.diff, "diff", false, "show what changes")
 	return sh.hubVerb(cmd)

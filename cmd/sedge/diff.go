@@ -42,7 +42,7 @@ an error.`,
 			return err
 		},
 	}
-	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "a manifest, a folder with manifests, or - for stdin")
+	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "`FILE`: a manifest, a folder with manifests, or - for stdin")
 	return sh.hubVerb(cmd)
 }
 

@@ -28,8 +28,8 @@ func help(cmd *cobra.Command, _ []string) {
 		fmt.Fprintf(w, "  also: %s\n", strings.Join(cmd.Aliases, ", "))
 	}
 	helpCommands(w, cmd)
-	helpFlags(w, "Flags", cmd.LocalNonPersistentFlags())
 	if cmd.HasParent() {
+		helpFlags(w, "Flags", cmd.LocalFlags())
 		helpFlags(w, "Flags of every command", cmd.InheritedFlags())
 	} else {
 		helpFlags(w, "Flags of every command", cmd.PersistentFlags())

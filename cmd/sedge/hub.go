@@ -24,9 +24,9 @@ const defaultHub = "http://127.0.0.1:7780"
 // hubVerb makes cmd one that speaks to the hub.
 func (sh *shell) hubVerb(cmd *cobra.Command) *cobra.Command {
 	f := cmd.PersistentFlags()
-	f.StringVar(&sh.hub, "hub", defaultHub, "where the hub is")
-	f.StringVar(&sh.token, "token", "", "the hub's token; a file is safer")
-	f.StringVar(&sh.tokenFile, "token-file", "", "file with the hub's token (default: the one that sedge up made here)")
+	f.StringVar(&sh.hub, "hub", defaultHub, "where the hub is, a `URL`")
+	f.StringVar(&sh.token, "token", "", "the hub's `TOKEN`; a file is safer")
+	f.StringVar(&sh.tokenFile, "token-file", "", "`FILE` with the hub's token (default: the one that sedge up made here)")
 	settings.Rename(f, "hub", "SEDGE_HUB_URL")
 	return cmd
 }

@@ -32,8 +32,8 @@ the function asks for is carried out. What it returns is printed.`,
   mosquitto_sub -t zigbee2mqtt/hall_motion -C 1 | sedge invoke night-light -d -`,
 		RunE: func(cmd *cobra.Command, args []string) error { return sh.invoke(cmd.Context(), args[0], o) },
 	}
-	cmd.Flags().StringVarP(&o.data, "data", "d", "", "the event's payload: the text itself, @FILE, or - for stdin")
-	cmd.Flags().StringVar(&o.topic, "topic", "", "the event's topic, captures are taken from it")
+	cmd.Flags().StringVarP(&o.data, "data", "d", "", "the event's `PAYLOAD`: the text itself, @FILE, or - for stdin")
+	cmd.Flags().StringVar(&o.topic, "topic", "", "the event's `TOPIC`; captures are taken from it")
 	return sh.hubVerb(cmd)
 }
 

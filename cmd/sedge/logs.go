@@ -20,7 +20,7 @@ type streamOptions struct {
 
 func (o *streamOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "and what comes, until ^C")
-	cmd.Flags().IntVar(&o.tail, "tail", 100, "how many lines of the past; -1 for all that are kept")
+	cmd.Flags().IntVar(&o.tail, "tail", 100, "`LINES` of the past; -1 for all that are kept")
 }
 
 func (o streamOptions) query(args []string) edge.Query {

@@ -23,6 +23,6 @@ func newRollback(sh *shell) *cobra.Command {
 			return sh.change(cmd.Context(), "rolled back to", names, back)
 		},
 	}
-	cmd.Flags().StringVar(&to, "to", "", "a number of the history, or a revision, which may be shortened")
+	cmd.Flags().StringVar(&to, "to", "", "`REVISION`: a number of the history, or a revision, which may be shortened")
 	return sh.hubVerb(cmd)
 }

@@ -50,7 +50,7 @@ a lamp answers, on your own board, with the internet down.`,
 	root.AddCommand(newRunner())
 	root.SetHelpFunc(help)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return wrongUsage(cmd.CommandPath()+" --help", "%s", err)
+		return wrongUsage("see "+cmd.CommandPath()+" --help", "%s", err)
 	})
 	each(root, sh.finish)
 	return root
@@ -69,6 +69,7 @@ func (sh *shell) prepare(cmd *cobra.Command) error {
 // and names of functions completed from the hub.
 func (sh *shell) finish(cmd *cobra.Command) {
 	cmd.DisableFlagsInUseLine = true
+	cmd.SuggestionsMinimumDistance = 2
 	if cmd.Args == nil {
 		cmd.Args = argsByUse
 	}

@@ -35,7 +35,7 @@ var outputs = []string{"table", "wide", "json", "yaml", "name"}
 
 func (sh *shell) addFlags(root *cobra.Command) {
 	f := root.PersistentFlags()
-	f.StringVarP(&sh.output, "output", "o", "table", "how to print: "+strings.Join(outputs, ", "))
+	f.StringVarP(&sh.output, "output", "o", "table", "how to print, `FORM`: "+strings.Join(outputs, ", "))
 	f.BoolVarP(&sh.quiet, "quiet", "q", false, "say nothing on stderr but errors")
 	f.BoolVar(&sh.noColor, "no-color", false, "no colors; NO_COLOR is heeded too")
 	cobra.CheckErr(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(outputs, cobra.ShellCompDirectiveNoFileComp)))

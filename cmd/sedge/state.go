@@ -134,8 +134,8 @@ func newStateSet(sh *shell) *cobra.Command {
 			return sh.stateSet(cmd.Context(), args[0], args[1], args[2], o.ttl, ifVersion)
 		},
 	}
-	cmd.Flags().DurationVar(&o.ttl, "ttl", 0, "forget it after this time")
-	cmd.Flags().Int64Var(&o.ifVersion, "if-version", 0, "only if the key has this version; 0: only if it is not there")
+	cmd.Flags().DurationVar(&o.ttl, "ttl", 0, "forget it after this `TIME`")
+	cmd.Flags().Int64Var(&o.ifVersion, "if-version", 0, "only if the key has this `VERSION`; 0: only if it is not there")
 	return cmd
 }
 
@@ -185,6 +185,6 @@ func newStateDelete(sh *shell) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().Int64Var(&version, "if-version", 0, "only if the key has this version")
+	cmd.Flags().Int64Var(&version, "if-version", 0, "only if the key has this `VERSION`")
 	return cmd
 }

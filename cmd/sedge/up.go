@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -43,11 +44,11 @@ a colon and the value. If the file breaks, the last good one is used.`,
 	}
 	f := cmd.Flags()
 	o.AddFlags(f)
-	f.StringVar(&o.config, "config", "", "file of settings, YAML")
-	f.StringVar(&o.listen, "listen", "127.0.0.1:7780", "address of the API; loopback only")
-	f.StringVar(&o.brokerListen, "broker-listen", "127.0.0.1:1883", "address of the broker, if there is no --mqtt")
-	f.StringVar(&o.brokerUsers, "broker-users", "", "file of users of the broker, as htpasswd -B writes it")
-	f.StringVar(&o.brokerACL, "broker-acl", "", "file that says which user may do what at the broker")
+	f.StringVar(&o.config, "config", "", "`FILE` of settings, YAML")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:7780", "`ADDRESS` of the API; loopback only")
+	f.StringVar(&o.brokerListen, "broker-listen", "127.0.0.1:1883", "`ADDRESS` of the broker, if there is no --mqtt")
+	f.StringVar(&o.brokerUsers, "broker-users", "", "`FILE` of users of the broker, as htpasswd -B writes it")
+	f.StringVar(&o.brokerACL, "broker-acl", "", "`FILE` that says which user may do what at the broker")
 	return cmd
 }
 
@@ -63,6 +64,9 @@ func (sh *shell) up(ctx context.Context, o upOptions, file *node.ConfigFile) err
 	lg, text, err := o.NewLogger(sh.talk)
 	if err != nil {
 		return wrongUsage("", "%s", err)
+	}
+	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
+		return fmt.Errorf("find data directory: %w", err)
 	}
 	p, err := openProgram(o, lg)
 	if err != nil {
