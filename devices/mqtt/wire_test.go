@@ -1,0 +1,133 @@
+package mqtt
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/sedge-iot/sedge/devices"
+)
+
+// A counted connection counts the writes that reach the network.
+type counted struct {
+	net.Conn
+	writes atomic.Int32
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// stuckWire returns a wire whose network takes nothing until the other end
+// reads.
+func stuckWire(t *testing.T) (*wire, *counted, net.Conn) {
+	near, far := net.Pipe()
+	conn := &counted{Conn: near}
+	w := newWire(conn, 4096, func(bool) {}, nil)
+	t.Cleanup(func() { far.Close(); w.close(errClosed) })
+	return w, conn, far
+}
+
+func TestWhatGathersGoesOutInOnePiece(t *testing.T) {
+	w, conn, far := stuckWire(t)
+	const acks = 1000
+	for id := range uint16(acks) {
+		(&ack{w, id, 1}).Ack()
+	}
+	got := make([]byte, 4*acks)
+	if _, err := io.ReadFull(far, got); err != nil {
+		t.Fatal(err)
+	}
+	for id := range acks {
+		if p := got[4*id:]; p[0] != 0x40 || p[1] != 2 || int(p[2])<<8|int(p[3]) != id {
+			t.Fatalf("packet %d is %x, want its PUBACK", id, p[:4])
+		}
+	}
+	if got := conn.writes.Load(); got > 3 { // the first, alone, and what came while it waited
+		t.Errorf("%d acknowledgements took %d writes, want 3 at most", acks, got)
+	}
+}
+
+func TestPublishingTooMuchIsRefusedNotAwaited(t *testing.T) {
+	w, _, _ := stuckWire(t)
+	outcomes := map[error]int{}
+	done := func(err error) { outcomes[err]++ }
+	for range maxUnconfirmed {
+		if err := w.publish(devices.Publication{Topic: "a", QoS: 1}, done); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.publish(devices.Publication{Topic: "a", QoS: 1}, done); !errors.Is(err, ErrFull) {
+		t.Errorf("publication %d: %v, want %v", maxUnconfirmed+1, err, ErrFull)
+	}
+	w.fail(errClosed)
+	if outcomes[ErrLost] != maxUnconfirmed || len(outcomes) != 1 {
+		t.Errorf("outcomes %v, want %d of %v", outcomes, maxUnconfirmed, ErrLost)
+	}
+	if err := w.publish(devices.Publication{Topic: "a"}, done); !errors.Is(err, ErrOffline) {
+		t.Errorf("after the end: %v, want %v", err, ErrOffline)
+	}
+}
+
+func TestPacketIDsAreNotUsedTwiceAtATime(t *testing.T) {
+	w, _, far := stuckWire(t)
+	go io.Copy(io.Discard, far) // ends with the test
+	told := 0
+	publish := func() uint16 {
+		if err := w.publish(devices.Publication{Topic: "a", QoS: 1}, func(error) { told++ }); err != nil {
+			t.Fatal(err)
+		}
+		return w.lastID
+	}
+	held := publish()
+	for range 70_000 { // once around and more
+		id := publish()
+		if id == held || id == 0 {
+			t.Fatalf("id %d is used while it is not confirmed", id)
+		}
+		w.confirm(id)
+		w.confirm(id) // a broker that confirms twice
+	}
+	if told != 70_000 {
+		t.Errorf("%d outcomes told, want one for each", told)
+	}
+}
+
+// FuzzWire feeds a wire with whatever a broker might send: it must neither
+// panic nor hand on what MQTT forbids.
+func FuzzWire(f *testing.F) {
+	f.Add([]byte{0x20, 2, 1, 0, 0x30, 4, 0, 1, 'a', 'x', 0xd0, 0, 0x40, 2, 0, 1})
+	f.Add([]byte{0x20, 2, 0, 5, 0x32, 6, 0, 1, 'a', 0, 9, 'x'})
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		near, far := net.Pipe()
+		heard := 0
+		w := newWire(near, 1024, func(bool) {}, func(m devices.Message) {
+			heard++
+			if err := devices.CheckTopic(m.Topic); err != nil || len(m.Topic) > devices.MaxTopic || len(m.Payload) > 1024 {
+				t.Errorf("heard %v", m)
+			}
+			if m.Ack != nil {
+				m.Ack.Ack()
+			}
+		})
+		go func() { // ends when the wire closes
+			far.Write(stream)
+			far.Close()
+		}()
+		got, err := io.ReadAll(w)
+		if err != nil && w.why() == nil {
+			t.Errorf("Read = %v, but the wire has no cause", err)
+		}
+		if heard > 0 && !w.greeted {
+			t.Error("heard a message before CONNACK")
+		}
+		if len(got) > 0 && got[0]>>4 != typeConnack {
+			t.Errorf("paho is given %x before CONNACK", got)
+		}
+		w.close(errClosed)
+		<-w.flushed
+	})
+}
