@@ -51,6 +51,7 @@ func TestConditionsHoldOrDoNot(t *testing.T) {
 		{`event.qos == 1 && event.retained && !event.queued && event.hops < 3`, `{}`, true},
 		{`event.time.hour >= 22 && event.time.weekday == 1 && event.time.year == 2026`, `{}`, true},
 		{`previous == nil`, `{}`, true},
+		{`payload.ts > 1700000000000.0 && event.time.unix > 1700000000`, `{"ts":1700000000001}`, true},
 		{`len(payload.list) == 2 && upper(payload.list[0]) == "A"`, `{"list":["a","b"]}`, true},
 		{`payload.on ? true : false`, `{"on":true}`, true},
 	}
@@ -106,6 +107,7 @@ func TestExpressionsThatCostTooMuchAreRefused(t *testing.T) {
 		"regexp":   `payload matches "((a{100}){10}){10}"`,
 		"variable": `let a = payload; a == a`,
 		"clock":    `now() == nil`,
+		"64 bits":  `payload.ts > 1700000000000`,
 	} {
 		if _, err := CompileCondition(source, nil); err == nil {
 			t.Errorf("%s: compiles", name)

@@ -3,6 +3,7 @@ package functions
 import (
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp/syntax"
 	"slices"
@@ -101,6 +102,8 @@ func (in *inspector) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.IdentifierNode:
 		in.name(n)
+	case *ast.IntegerNode:
+		in.integer(n)
 	case *ast.MemberNode:
 		in.member(n)
 	case *ast.BuiltinNode:
@@ -124,6 +127,13 @@ func (in *inspector) name(n *ast.IdentifierNode) {
 		hint = "did you mean " + near + "?"
 	}
 	in.refuse(n, hint, "there is no %.40q", n.Value)
+}
+
+// integer refuses what a 32-bit board could not read, on any machine.
+func (in *inspector) integer(n *ast.IntegerNode) {
+	if int64(n.Value) > math.MaxInt32 || int64(n.Value) < math.MinInt32 {
+		in.refuse(n, fmt.Sprintf("write %d.0", n.Value), "%d is too large for a whole number", n.Value)
+	}
 }
 
 // member checks the fields of event, which are known.

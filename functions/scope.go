@@ -30,14 +30,14 @@ type eventVars struct {
 
 // timeVars is event.time, in the zone of the event's time.
 type timeVars struct {
-	Unix    int `expr:"unix"` // seconds
-	Year    int `expr:"year"`
-	Month   int `expr:"month"` // from 1
-	Day     int `expr:"day"`
-	Weekday int `expr:"weekday"` // 0 is Sunday
-	Hour    int `expr:"hour"`
-	Minute  int `expr:"minute"`
-	Second  int `expr:"second"`
+	Unix    int64 `expr:"unix"` // seconds
+	Year    int   `expr:"year"`
+	Month   int   `expr:"month"` // from 1
+	Day     int   `expr:"day"`
+	Weekday int   `expr:"weekday"` // 0 is Sunday
+	Hour    int   `expr:"hour"`
+	Minute  int   `expr:"minute"`
+	Second  int   `expr:"second"`
 }
 
 func (v *eventVars) set(e *devices.Event) {
@@ -49,7 +49,7 @@ func (v *eventVars) set(e *devices.Event) {
 
 func timeVarsOf(t time.Time) timeVars {
 	return timeVars{
-		Unix: int(t.Unix()), Year: t.Year(), Month: int(t.Month()), Day: t.Day(), Weekday: int(t.Weekday()),
+		Unix: t.Unix(), Year: t.Year(), Month: int(t.Month()), Day: t.Day(), Weekday: int(t.Weekday()),
 		Hour: t.Hour(), Minute: t.Minute(), Second: t.Second(),
 	}
 }

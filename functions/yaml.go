@@ -16,7 +16,7 @@ import (
 // the square of the tokens and stack that grows with the depth; no manifest
 // that obeys the other rules comes near.
 const (
-	maxTokens = 20_000
+	maxTokens = 10_000
 	maxDepth  = 32
 )
 
