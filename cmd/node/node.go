@@ -73,8 +73,19 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Sandboxes: map[string]functions.Sandbox{"process": n.sandbox},
 		Logger:    lg.With("part", "agent"),
 		Connected: carrier.Connected,
+		AckFirst:  ackFirst(lg),
 	})
 	return n, err
+}
+
+// ackFirst reports whether the node is to break its promise on purpose, so that
+// the test of the promise can show that it would notice.
+func ackFirst(lg *slog.Logger) bool {
+	if os.Getenv("SEDGE_UNSAFE_ACK_FIRST") != "1" {
+		return false
+	}
+	lg.Error("events are acknowledged before their work is done: what runs is lost in a crash")
+	return true
 }
 
 // Dial returns how to reach a broker of the owner's.
