@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 
@@ -33,6 +34,14 @@ type MQTT struct {
 	CAFile       string
 	CertFile     string
 	KeyFile      string
+}
+
+// Shown returns the URL as people may see it: without a password.
+func (m MQTT) Shown() string {
+	if u, err := url.Parse(m.URL); err == nil {
+		return u.Redacted()
+	}
+	return "mqtt://…"
 }
 
 // AddFlags makes flags of the options.

@@ -88,7 +88,7 @@ func serve(ctx context.Context, o node.Options, file *node.ConfigFile) error {
 	if err != nil {
 		return err
 	}
-	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.URL, "data", o.DataDir, "triggers", n.TriggerAddr())
+	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.Shown(), "data", o.DataDir, "triggers", n.TriggerAddr())
 	file.Keep(lg)
 	node.Notify("READY=1")
 	defer node.Notify("STOPPING=1")

@@ -33,7 +33,7 @@ const systemData = node.SystemData
 type program struct {
 	node      *node.Node
 	broker    *broker.Broker // or nil: the owner brought one
-	brokerURL string         // of the owner's
+	brokerURL string         // of the owner's, for people
 	ledger    *ledger.Ledger
 	hub       *hub.Hub
 	api       net.Listener
@@ -43,7 +43,7 @@ type program struct {
 // openProgram opens and binds everything, so that whatever is in the way is
 // known before anything runs.
 func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
-	p := &program{brokerURL: o.MQTT.URL, tokenFile: filepath.Join(o.DataDir, tokenFile)}
+	p := &program{brokerURL: o.MQTT.Shown(), tokenFile: filepath.Join(o.DataDir, tokenFile)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
