@@ -243,3 +243,50 @@ func TestATokenFileThatHoldsNoneIsRefused(t *testing.T) {
 		t.Error("New made a hub that asks for no token")
 	}
 }
+
+func TestWhatIsUnderWayIsFinishedWhenTheHubEnds(t *testing.T) {
+	h := serve(t)
+	h.deploy(t, "f", "1")
+	type answer struct {
+		out edge.Invoked
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		out, err := h.client.Invoke(t.Context(), "f", edge.Invoke{Payload: []byte("hold")})
+		answers <- answer{out, err}
+	}()
+	<-h.invoked
+	ended := make(chan error, 1)
+	go func() { ended <- h.end() }()
+	until(t, "the hub takes no more", func() bool {
+		conn, err := net.Dial("tcp", h.addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	close(h.release)
+	if a := <-answers; a.err != nil || a.out.Invocation != "held" {
+		t.Errorf("Invoke = %+v, %v, want its answer", a.out, a.err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("Serve = %v, want nil", err)
+	}
+}
+
+func TestAChangeThatIsNotRecordedIsTakenBackAtTheNode(t *testing.T) {
+	h := serve(t)
+	good := h.deploy(t, "f", "1")
+	h.onPut = func() {
+		h.onPut = nil
+		if err := h.ledger.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err := h.client.Deploy(t.Context(), function(t, "f", "2"), client.DeployOptions{})
+	wantCode(t, "Deploy", err, edge.Internal)
+	if on := h.defined["f"].Function.Revision; on != good.Revision {
+		t.Errorf("the node has %s, want %s again", on.Short(), good.Revision.Short())
+	}
+}

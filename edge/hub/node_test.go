@@ -19,24 +19,26 @@ import (
 // not load; a function fails for the payload "fail" and makes the node panic
 // for the payload "panic".
 type node struct {
-	mu       sync.Mutex // guards all below
-	defined  map[string]edge.Definition
-	waiting  map[string]int
-	state    map[string]map[string]edge.StateEntry
-	version  int64
-	dead     []edge.DeadLetter
-	logs     []edge.LogLine
-	spoken   chan struct{} // closed and replaced when a line is added
-	follow   int           // how many are following
-	followed chan struct{} // gets a token whenever follow changes
-	checks   []edge.Check
-	quota    int // bytes of all values of a function
+	mu      sync.Mutex // guards all below
+	defined map[string]edge.Definition
+	waiting map[string]int
+	state   map[string]map[string]edge.StateEntry
+	version int64
+	dead    []edge.DeadLetter
+	logs    []edge.LogLine
+	spoken  chan struct{} // closed and replaced when a line is added
+	follow  int           // how many are following
+	invoked chan struct{} // gets a token when a run is held
+	release chan struct{} // ends a run that is held
+	onPut   func()        // or nil
+	checks  []edge.Check
+	quota   int // bytes of all values of a function
 }
 
 func newNode() *node {
 	return &node{
 		defined: map[string]edge.Definition{}, waiting: map[string]int{}, state: map[string]map[string]edge.StateEntry{},
-		spoken: make(chan struct{}), followed: make(chan struct{}, 1000), quota: 1 << 20,
+		spoken: make(chan struct{}), invoked: make(chan struct{}, 1), release: make(chan struct{}), quota: 1 << 20,
 		checks: []edge.Check{{Name: "broker", OK: true}, {Name: "store", OK: true}},
 	}
 }
@@ -48,6 +50,9 @@ func (n *node) Put(ctx context.Context, d edge.Definition) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.defined[d.Function.Name()] = d
+	if n.onPut != nil {
+		n.onPut()
+	}
 	return nil
 }
 
@@ -96,6 +101,10 @@ func (n *node) Invoke(ctx context.Context, name string, in edge.Invoke) (edge.In
 		return edge.Invoked{}, fmt.Errorf("a secret of the house")
 	case "fail":
 		return edge.Invoked{Invocation: "i1", Error: &functions.Failure{Code: functions.CodeThrown, Message: "thrown"}}, nil
+	case "hold":
+		n.invoked <- struct{}{}
+		<-n.release
+		return edge.Invoked{Invocation: "held"}, ctx.Err()
 	case "wait":
 		<-ctx.Done()
 		return edge.Invoked{}, ctx.Err()
@@ -146,9 +155,8 @@ func (n *node) Logs(ctx context.Context, q edge.Query) iter.Seq[edge.LogLine] {
 
 func (n *node) following(by int) {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.follow += by
-	n.mu.Unlock()
-	n.followed <- struct{}{}
 }
 
 func (n *node) Steps(ctx context.Context, q edge.Query) iter.Seq[edge.Step] {

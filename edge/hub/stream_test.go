@@ -99,7 +99,9 @@ func TestStreamsEndWithTheHubAndSaySo(t *testing.T) {
 	if err := h.end(); err != nil {
 		t.Errorf("Serve = %v, want nil", err)
 	}
-	wantCode(t, "the stream's end", <-errs, edge.Unavailable)
+	if e := wantCode(t, "the stream's end", <-errs, edge.Unavailable); !strings.HasSuffix(e.Message, "has ended") {
+		t.Errorf("the stream broke off: %s", e.Message)
+	}
 }
 
 func TestTooManyStreamsAreRefused(t *testing.T) {
