@@ -15,13 +15,13 @@ import (
 	driver "modernc.org/sqlite"
 )
 
-// Sizes that suit a board with little memory and an SD card. A page of the
-// cache costs what the file's page does, and is shared by nobody.
+// Sizes that suit a board with little memory and an SD card: see RATIONALE.md.
 const (
+	pageSize    = 1024    // bytes
 	writerCache = 1024    // KiB of pages the writer keeps
 	readerCache = 256     // KiB of pages each reader keeps
 	readers     = 2       // connections that read at a time
-	walPages    = 256     // pages in the log before they are copied into the file
+	walPages    = 1024    // pages in the log before they are copied into the file
 	walLimit    = 1 << 20 // bytes the log is cut back to once it was copied
 	busy        = 5000    // milliseconds to wait for another connection's lock
 )
@@ -63,7 +63,7 @@ func open(path string, schema fs.FS) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := inspect(path, len(steps)); err != nil {
+	if err := inspect(path, steps); err != nil {
 		return nil, err
 	}
 	db := &DB{path: path, stmts: map[string]*sql.Stmt{}}
@@ -79,11 +79,14 @@ func open(path string, schema fs.FS) (*DB, error) {
 // connect opens the writer, which creates the file, and readies the readers.
 func (db *DB) connect() (err error) {
 	db.pool, err = sql.Open("sqlite", dsn(db.path, url.Values{
-		"_auto_vacuum":  {"INCREMENTAL"}, // for Shrink
 		"_journal_mode": {"WAL"},
 		"_synchronous":  {"FULL"},
 		"_foreign_keys": {"1"},
 		"_pragma": {
+			// The driver applies these by their alphabet. The page's size comes
+			// first in quotes: it has to, since auto_vacuum writes the first page.
+			fmt.Sprintf(`"page_size"(%d)`, pageSize),
+			"auto_vacuum(INCREMENTAL)", // for Shrink
 			fmt.Sprintf("cache_size(-%d)", writerCache),
 			fmt.Sprintf("wal_autocheckpoint(%d)", walPages),
 			fmt.Sprintf("journal_size_limit(%d)", walLimit),
@@ -150,7 +153,7 @@ func (db *DB) Close() error {
 // inspect looks at a file without changing it: is it one, is it whole, is its
 // schema one that this program knows. A missing file is well, unless it has
 // left its log behind.
-func inspect(path string, newest int) error {
+func inspect(path string, steps []string) error {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if log, err := os.Stat(path + "-wal"); err == nil && log.Size() > 0 {
@@ -169,20 +172,20 @@ func inspect(path string, newest int) error {
 		return err
 	}
 	db.SetMaxOpenConns(1)
-	err = check(db, newest)
+	err = check(db, steps)
 	if unreadable(err) {
 		err = fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return errors.Join(err, db.Close())
 }
 
-func check(db *sql.DB, newest int) error {
+func check(db *sql.DB, steps []string) error {
 	var version int
 	if err := db.QueryRow(`PRAGMA user_version`).Scan(&version); err != nil {
 		return fmt.Errorf("read schema version: %w", err)
 	}
-	if version > newest {
-		return &NewerError{Version: version, Known: newest}
+	if version > len(steps) {
+		return &NewerError{Version: version, Known: len(steps)}
 	}
 	var verdict string
 	if err := db.QueryRow(`PRAGMA quick_check(1)`).Scan(&verdict); err != nil {
@@ -191,7 +194,7 @@ func check(db *sql.DB, newest int) error {
 	if verdict != "ok" {
 		return fmt.Errorf("%w: %s", errDamaged, verdict)
 	}
-	return nil
+	return verify(db, steps[:max(version, 0)])
 }
 
 // Nanos is how times are stored: nanoseconds since 1970, 0 for no time.
