@@ -10,7 +10,6 @@ import (
 
 	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/devices"
-	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -116,33 +115,5 @@ func TestWhatWasCommittedIsThereAfterARestart(t *testing.T) {
 	dead.ID = 1
 	if err != nil || !reflect.DeepEqual(letters, []store.DeadLetter{dead}) {
 		t.Errorf("DeadLetters = %+v, %v\nwant %+v", letters, err, dead)
-	}
-}
-
-func TestDefinitionsAreKeptWithTheirPosition(t *testing.T) {
-	dir := t.TempDir()
-	s, closeStore := open(t, dir)
-	define := func(name, revision string, enabled bool) edge.Definition {
-		var f functions.Function
-		f.Manifest.Metadata.Name = name
-		f.Code = "export default () => 1"
-		f.Revision = functions.Revision(revision)
-		return edge.Definition{Function: f, Enabled: enabled}
-	}
-	a, b := define("a", "a1", true), define("b", "b1", false)
-	if err := s.SetFunctions([]edge.Definition{define("old", "o1", true), a}, edge.Position{Epoch: "e", Revision: 1}); err != nil {
-		t.Fatal(err)
-	}
-	at := edge.Position{Epoch: "e", Revision: 2}
-	if err := s.SetFunctions([]edge.Definition{b, a}, at); err != nil {
-		t.Fatal(err)
-	}
-	closeStore()
-	s, _ = open(t, dir)
-	if got, err := s.Functions(); err != nil || !reflect.DeepEqual(got, []edge.Definition{a, b}) {
-		t.Errorf("Functions = %+v, %v, want a and b", got, err)
-	}
-	if got, err := s.Position(); err != nil || got != at {
-		t.Errorf("Position = %v, %v, want %v", got, err, at)
 	}
 }
