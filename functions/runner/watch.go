@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,8 @@ const (
 	// quiet is how long the watch goes on after the last handler has ended, so
 	// that a steady trickle of events does not wake it each time.
 	quiet = 100 * time.Millisecond
+	// unused is how long after that memory goes back to the system.
+	unused = 2 * time.Second
 )
 
 // A watch looks after what the seats run. One goroutine with a coarse clock is
@@ -68,11 +71,17 @@ func (w *watch) sleep(stop <-chan struct{}) bool {
 	if w.check(time.Time{}, time.Time{}) && w.asleep.CompareAndSwap(true, false) {
 		return true // it began before asleep was set
 	}
-	select {
-	case <-w.rouse:
-		return true
-	case <-stop:
-		return false
+	idle := time.NewTimer(unused)
+	defer idle.Stop()
+	for {
+		select {
+		case <-w.rouse:
+			return true
+		case <-stop:
+			return false
+		case <-idle.C:
+			debug.FreeOSMemory() // a function that sleeps keeps nothing for the next event but its code
+		}
 	}
 }
 

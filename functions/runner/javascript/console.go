@@ -18,40 +18,34 @@ type logLine struct {
 	text  string
 }
 
-var logNames = []struct {
-	name  string
-	level functions.Level
-}{
-	{"debug", functions.LevelDebug},
-	{"log", functions.LevelInfo},
-	{"info", functions.LevelInfo},
-	{"warn", functions.LevelWarn},
-	{"error", functions.LevelError},
-	{"trace", functions.LevelDebug},
-}
+var logNames = []string{"log", "debug", "info", "warn", "error", "trace"}
 
-func (c *place) consoleFields() map[string]func() sobek.Value {
-	fields := make(map[string]func() sobek.Value, len(logNames))
-	for _, n := range logNames {
-		fields[n.name] = c.logger(n.level)
+// logger returns the function that logs under a name.
+func (c *place) logger(name string) sobek.Value {
+	level := functions.LevelInfo
+	switch name {
+	case "debug", "trace":
+		level = functions.LevelDebug
+	case "warn":
+		level = functions.LevelWarn
+	case "error":
+		level = functions.LevelError
 	}
-	return fields
-}
-
-// logFunction is sedge.log: a function that has the levels as its properties.
-func (c *place) logFunction() sobek.Value {
-	f := c.logger(functions.LevelInfo)().ToObject(c.vm)
-	for _, n := range logNames {
-		c.add(f, n.name, c.logger(n.level)())
-	}
-	return f
-}
-
-func (c *place) logger(level functions.Level) func() sobek.Value {
 	return c.function(func(call sobek.FunctionCall) (sobek.Value, error) {
 		c.log(level, call.Arguments)
 		return sobek.Undefined(), nil
 	})
+}
+
+// logFunction is sedge.log: a function that has the levels as its properties.
+func (c *place) logFunction() sobek.Value {
+	f := c.logger("log").(*sobek.Object)
+	for _, name := range logNames {
+		if err := f.Set(name, c.logger(name)); err != nil {
+			panic(err)
+		}
+	}
+	return f
 }
 
 func (c *place) log(level functions.Level, args []sobek.Value) {

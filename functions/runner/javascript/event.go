@@ -1,10 +1,27 @@
 package javascript
 
 import (
+	"slices"
+
 	"github.com/grafana/sobek"
 
 	"github.com/sedge-iot/sedge/functions"
 )
+
+// eventFields are the fields of an event, in the order in which they are shown.
+var eventFields = []string{
+	"id", "source", "topic", "device", "payload", "time", "captures",
+	"qos", "retained", "queued", "redriven", "hops", "attempt",
+}
+
+// An event makes its fields when they are first read: a handler looks at one or
+// two. To the handler it is an ordinary object.
+type event struct {
+	c    *place
+	inv  *functions.Invocation
+	keys []string // shared until written to
+	made map[string]sobek.Value
+}
 
 // event returns the event as the handler sees it.
 func (c *place) event(inv *functions.Invocation) (sobek.Value, error) {
@@ -12,62 +29,100 @@ func (c *place) event(inv *functions.Invocation) (sobek.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &inv.Event
-	captures := c.vm.NewObject()
-	for _, p := range e.Captures {
-		if err := define(captures, p.Name, p.Value); err != nil {
-			return nil, err
-		}
-	}
-	o := c.vm.NewObject()
-	for _, p := range []struct {
-		name  string
-		value any
-	}{
-		{"id", e.ID},
-		{"source", string(e.Source)},
-		{"topic", e.Topic},
-		{"device", e.Device()},
-		{"payload", payload},
-		{"time", e.Time.UTC().Format("2006-01-02T15:04:05.000Z07:00")},
-		{"captures", captures},
-		{"qos", int64(e.QoS)},
-		{"retained", e.Retained},
-		{"queued", e.Queued},
-		{"redriven", e.Redriven},
-		{"hops", e.Hops},
-		{"attempt", inv.Attempt},
-	} {
-		if err := o.Set(p.name, p.value); err != nil {
-			return nil, err
-		}
-	}
-	bytes := func(sobek.FunctionCall) sobek.Value { return c.bytes(e.Payload) }
-	err = o.DefineAccessorProperty("bytes", c.vm.ToValue(bytes), nil, sobek.FLAG_TRUE, sobek.FLAG_FALSE)
-	return o, err
+	e := &event{c: c, inv: inv, keys: eventFields, made: map[string]sobek.Value{"payload": payload}}
+	return c.vm.NewDynamicObject(e), nil
 }
+
+// Get returns a field, or nil. The bytes are not among the keys: that would
+// show the payload twice.
+func (e *event) Get(key string) sobek.Value {
+	if v := e.made[key]; v != nil {
+		return v
+	}
+	if !e.Has(key) {
+		return nil
+	}
+	v := e.value(key)
+	e.made[key] = v
+	return v
+}
+
+func (e *event) value(key string) sobek.Value {
+	vm, ev := e.c.vm, &e.inv.Event
+	switch key {
+	case "id":
+		return vm.ToValue(ev.ID)
+	case "source":
+		return vm.ToValue(string(ev.Source))
+	case "topic":
+		return vm.ToValue(ev.Topic)
+	case "device":
+		return vm.ToValue(ev.Device())
+	case "time":
+		return vm.ToValue(ev.Time.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+	case "captures":
+		return e.captures()
+	case "qos":
+		return vm.ToValue(int64(ev.QoS))
+	case "retained":
+		return vm.ToValue(ev.Retained)
+	case "queued":
+		return vm.ToValue(ev.Queued)
+	case "redriven":
+		return vm.ToValue(ev.Redriven)
+	case "hops":
+		return vm.ToValue(ev.Hops)
+	case "attempt":
+		return vm.ToValue(e.inv.Attempt)
+	case "bytes":
+		return e.c.bytes(ev.Payload)
+	}
+	return sobek.Undefined()
+}
+
+func (e *event) captures() sobek.Value {
+	o := e.c.vm.NewObject()
+	for _, p := range e.inv.Event.Captures {
+		if err := define(o, p.Name, e.c.vm.ToValue(p.Value)); err != nil {
+			panic(err)
+		}
+	}
+	return o
+}
+
+// Has reports whether there is such a field.
+func (e *event) Has(key string) bool { return key == "bytes" || slices.Contains(e.keys, key) }
+
+// Set gives a field a value.
+func (e *event) Set(key string, v sobek.Value) bool {
+	if !e.Has(key) {
+		e.keys = append(slices.Clone(e.keys), key)
+	}
+	e.made[key] = v
+	return true
+}
+
+// Delete takes a field away.
+func (e *event) Delete(key string) bool {
+	if i := slices.Index(e.keys, key); i >= 0 {
+		e.keys = slices.Delete(slices.Clone(e.keys), i, i+1)
+	}
+	delete(e.made, key)
+	return key != "bytes"
+}
+
+// Keys returns the names of the fields.
+func (e *event) Keys() []string { return e.keys }
 
 // define sets an own property, also one that is called __proto__.
-func define(o *sobek.Object, name string, value any) error {
+func define(o *sobek.Object, name string, v sobek.Value) error {
 	if name == "__proto__" {
-		return o.DefineDataProperty(name, sobek.Undefined(), sobek.FLAG_TRUE, sobek.FLAG_TRUE, sobek.FLAG_TRUE)
+		return o.DefineDataProperty(name, v, sobek.FLAG_TRUE, sobek.FLAG_TRUE, sobek.FLAG_TRUE)
 	}
-	return o.Set(name, value)
+	return o.Set(name, v)
 }
 
-// payload returns what the bytes say: the value of JSON, else a string.
-func (c *place) payload(data []byte) (sobek.Value, error) {
-	v, err := functions.ParsePayload(data)
-	if err != nil {
-		return nil, err
-	}
-	if s, ok := v.(string); ok {
-		return c.vm.ToValue(s), nil
-	}
-	return c.parse(data)
-}
-
-// parse reads JSON as JSON.parse does.
+// parse reads JSON that sedge itself stored.
 func (c *place) parse(data []byte) (sobek.Value, error) {
 	parse, _ := sobek.AssertFunction(c.vm.Get("JSON").ToObject(c.vm).Get("parse"))
 	return parse(sobek.Undefined(), c.vm.ToValue(string(data)))

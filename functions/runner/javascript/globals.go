@@ -2,6 +2,7 @@ package javascript
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/grafana/sobek"
@@ -9,60 +10,54 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// A lazy object makes its fields when they are first read. They can be neither
-// set nor deleted.
+// A lazy object makes its fields when they are first read: most handlers use
+// one or two. They can be neither set nor deleted.
 type lazy struct {
-	make map[string]func() sobek.Value
-	made map[string]sobek.Value
+	names  []string
+	make   func(name string) sobek.Value
+	values []sobek.Value // by the index of the name; nil: not made
 }
 
-func (c *place) lazy(fields map[string]func() sobek.Value) *lazy {
-	return &lazy{make: fields, made: map[string]sobek.Value{}}
+func (c *place) lazy(names []string, make func(name string) sobek.Value) *sobek.Object {
+	return c.vm.NewDynamicObject(&lazy{names: names, make: make})
 }
 
 // Get returns a field, or nil.
-func (l *lazy) Get(key string) sobek.Value {
-	if v := l.made[key]; v != nil {
-		return v
-	}
-	f := l.make[key]
-	if f == nil {
+func (l *lazy) Get(name string) sobek.Value {
+	i := slices.Index(l.names, name)
+	if i < 0 {
 		return nil
 	}
-	v := f()
-	l.made[key] = v
-	return v
+	if l.values == nil {
+		l.values = make([]sobek.Value, len(l.names))
+	}
+	if l.values[i] == nil {
+		l.values[i] = l.make(name)
+	}
+	return l.values[i]
 }
 
 // Set refuses.
 func (l *lazy) Set(string, sobek.Value) bool { return false }
 
 // Has reports whether there is such a field.
-func (l *lazy) Has(key string) bool { return l.make[key] != nil }
+func (l *lazy) Has(name string) bool { return slices.Contains(l.names, name) }
 
 // Delete refuses, but for what is not there.
-func (l *lazy) Delete(key string) bool { return !l.Has(key) }
+func (l *lazy) Delete(name string) bool { return !l.Has(name) }
 
 // Keys returns the names of the fields.
-func (l *lazy) Keys() []string {
-	keys := make([]string, 0, len(l.make))
-	for k := range l.make {
-		keys = append(keys, k)
-	}
-	return keys
-}
+func (l *lazy) Keys() []string { return l.names }
 
-// function returns a maker of a JavaScript function that throws the error of f.
-func (c *place) function(f func(sobek.FunctionCall) (sobek.Value, error)) func() sobek.Value {
-	return func() sobek.Value {
-		return c.vm.ToValue(func(call sobek.FunctionCall) sobek.Value {
-			v, err := f(call)
-			if err != nil {
-				c.throw(err)
-			}
-			return v
-		})
-	}
+// function returns a JavaScript function that throws the error of f.
+func (c *place) function(f func(sobek.FunctionCall) (sobek.Value, error)) sobek.Value {
+	return c.vm.ToValue(func(call sobek.FunctionCall) sobek.Value {
+		v, err := f(call)
+		if err != nil {
+			c.throw(err)
+		}
+		return v
+	})
 }
 
 // throw makes a JavaScript exception of err.
@@ -76,20 +71,25 @@ func (c *place) throw(err error) {
 	panic(c.vm.NewTypeError(err.Error()))
 }
 
-// addGlobals gives the runtime what JavaScript has outside of the language.
-func (c *place) addGlobals() {
-	g := c.vm.GlobalObject()
-	c.add(g, "console", c.vm.NewDynamicObject(c.lazy(c.consoleFields())))
-	c.add(g, "setTimeout", c.function(func(call sobek.FunctionCall) (sobek.Value, error) { return c.setTimer(call, false) })())
-	c.add(g, "setInterval", c.function(func(call sobek.FunctionCall) (sobek.Value, error) { return c.setTimer(call, true) })())
-	c.add(g, "clearTimeout", c.function(c.clearTimer)())
-	c.add(g, "clearInterval", c.function(c.clearTimer)())
+// globals are what JavaScript has outside of the language.
+var globals = []string{"console", "setTimeout", "setInterval", "clearTimeout", "clearInterval"}
+
+// addGlobals gives the runtime its globals. They are inherited by the global
+// object, so that none is made before it is used.
+func (c *place) addGlobals() error {
+	return c.vm.GlobalObject().SetPrototype(c.lazy(globals, c.global))
 }
 
-func (c *place) add(o *sobek.Object, name string, v sobek.Value) {
-	if err := o.DefineDataProperty(name, v, sobek.FLAG_TRUE, sobek.FLAG_TRUE, sobek.FLAG_FALSE); err != nil {
-		panic(err)
+func (c *place) global(name string) sobek.Value {
+	switch name {
+	case "console":
+		return c.lazy(logNames, c.logger)
+	case "setTimeout":
+		return c.function(func(call sobek.FunctionCall) (sobek.Value, error) { return c.setTimer(call, false) })
+	case "setInterval":
+		return c.function(func(call sobek.FunctionCall) (sobek.Value, error) { return c.setTimer(call, true) })
 	}
+	return c.function(c.clearTimer)
 }
 
 func (c *place) setTimer(call sobek.FunctionCall, repeat bool) (sobek.Value, error) {

@@ -42,7 +42,9 @@ func (c *place) Prepare() {
 	}
 	c.prepared = true
 	c.failure = c.guard(func() error {
-		c.addGlobals()
+		if err := c.addGlobals(); err != nil {
+			return err
+		}
 		v, err := c.vm.RunProgram(c.module.program)
 		if err != nil {
 			return err

@@ -3,6 +3,8 @@ package javascript
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,18 +14,30 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// sedge returns the object through which the handler acts. Its parts are made
-// when they are first used: most handlers use one or two.
+var (
+	sedgeFields = []string{"publish", "state", "log", "secret", "env", "after", "cancel"}
+	stateFields = []string{"get", "set", "delete", "incr"}
+)
+
+// sedge returns the object through which the handler acts.
 func (c *place) sedge(inv *functions.Invocation) *sobek.Object {
-	return c.vm.NewDynamicObject(c.lazy(map[string]func() sobek.Value{
-		"publish": c.function(c.publish),
-		"state":   c.stateObject,
-		"log":     c.logFunction,
-		"secret":  c.function(c.secret),
-		"env":     c.envObject,
-		"after":   c.function(func(call sobek.FunctionCall) (sobek.Value, error) { return c.after(inv, call) }),
-		"cancel":  c.function(c.cancel),
-	}))
+	return c.lazy(sedgeFields, func(name string) sobek.Value {
+		switch name {
+		case "publish":
+			return c.function(c.publish)
+		case "state":
+			return c.lazy(stateFields, c.stateField)
+		case "log":
+			return c.logFunction()
+		case "secret":
+			return c.function(c.secret)
+		case "env":
+			return c.envObject()
+		case "after":
+			return c.function(func(call sobek.FunctionCall) (sobek.Value, error) { return c.after(inv, call) })
+		}
+		return c.function(c.cancel)
+	})
 }
 
 func (c *place) publish(call sobek.FunctionCall) (sobek.Value, error) {
@@ -79,17 +93,17 @@ func (c *place) message(v sobek.Value) ([]byte, error) {
 	return b, err
 }
 
-// binary returns a copy of an ArrayBuffer or of what an array view shows.
+// binary returns a copy of an ArrayBuffer or of what a Uint8Array shows.
 func (c *place) binary(v sobek.Value) ([]byte, bool) {
 	o, ok := v.(*sobek.Object)
 	if !ok {
 		return nil, false
 	}
-	switch b := o.Export().(type) {
-	case sobek.ArrayBuffer:
-		return append([]byte{}, b.Bytes()...), true
-	case []byte:
-		return append([]byte{}, b...), true
+	switch o.ExportType() {
+	case reflect.TypeFor[sobek.ArrayBuffer]():
+		return slices.Clone(o.Export().(sobek.ArrayBuffer).Bytes()), true
+	case reflect.TypeFor[[]byte]():
+		return slices.Clone(o.Export().([]byte)), true
 	}
 	return nil, false
 }
@@ -109,13 +123,16 @@ func (c *place) options(v sobek.Value) func(name string) sobek.Value {
 	}
 }
 
-func (c *place) stateObject() sobek.Value {
-	return c.vm.NewDynamicObject(c.lazy(map[string]func() sobek.Value{
-		"get":    c.function(c.stateGet),
-		"set":    c.function(c.stateSet),
-		"delete": c.function(c.stateDelete),
-		"incr":   c.function(c.stateIncr),
-	}))
+func (c *place) stateField(name string) sobek.Value {
+	switch name {
+	case "get":
+		return c.function(c.stateGet)
+	case "set":
+		return c.function(c.stateSet)
+	case "delete":
+		return c.function(c.stateDelete)
+	}
+	return c.function(c.stateIncr)
 }
 
 func (c *place) stateGet(call sobek.FunctionCall) (sobek.Value, error) {

@@ -2,6 +2,7 @@ package javascript
 
 import (
 	"container/heap"
+	"reflect"
 	"time"
 
 	"github.com/grafana/sobek"
@@ -78,10 +79,10 @@ func (c *place) settle(v sobek.Value) (sobek.Value, error) {
 	if !ok {
 		return v, nil
 	}
-	p, ok := o.Export().(*sobek.Promise)
-	if !ok {
+	if o.ExportType() != reflect.TypeFor[*sobek.Promise]() {
 		return v, nil
 	}
+	p := o.Export().(*sobek.Promise)
 	for {
 		switch p.State() {
 		case sobek.PromiseStateFulfilled:
