@@ -14,26 +14,35 @@ import (
 
 func TestHalfOpenLinkIsGivenUpInTime(t *testing.T) {
 	noLeftovers(t)
-	const keepAlive, slack = 2 * time.Second, 500 * time.Millisecond
+	const keepAlive, slack, links = 2 * time.Second, 500 * time.Millisecond, 20
 	broker := mqtttest.Start(t, mqtttest.Options{})
-	var wg sync.WaitGroup
-	for i := range 20 {
-		proxy := mqtttest.StartProxy(t, broker.Addr())
-		n := start(t, mqtt.Config{URL: "mqtt://" + proxy.Addr(), ClientID: string(rune('a' + i)), KeepAlive: keepAlive}, "x").ready()
-		wg.Go(func() {
-			directions := [][]mqtttest.Direction{nil, {mqtttest.ToTarget}, {mqtttest.FromTarget}}[i%3]
-			began := time.Now()
-			proxy.Silence(directions...)
-			eventually(t, "both losses are seen", func() bool { s := n.Status(); return !s.In.Connected && !s.Out.Connected })
-			if got, want := time.Since(began), keepAlive*3/2+slack; got > want {
-				t.Errorf("half-open link %d seen after %v, want at most %v", i, got, want)
-			}
-			proxy.Heal()
-			proxy.Cut() // spares waiting for a CONNACK that was lost
-			n.ready()
-		})
+	var proxies [links]*mqtttest.Proxy
+	var nodes [links]*node
+	for i := range links {
+		proxies[i] = mqtttest.StartProxy(t, broker.Addr())
+		nodes[i] = start(t, mqtt.Config{URL: "mqtt://" + proxies[i].Addr(), ClientID: string(rune('a' + i)), KeepAlive: keepAlive}, "x").ready()
 	}
-	wg.Wait()
+	began := time.Now()
+	for i, p := range proxies {
+		p.Silence([][]mqtttest.Direction{nil, {mqtttest.ToTarget}, {mqtttest.FromTarget}}[i%3]...)
+	}
+	seen := map[int]time.Duration{}
+	eventually(t, "both losses are seen on every link", func() bool {
+		for i, n := range nodes {
+			if s := n.Status(); seen[i] == 0 && !s.In.Connected && !s.Out.Connected {
+				seen[i] = time.Since(began)
+			}
+		}
+		return len(seen) == links
+	})
+	for i, n := range nodes {
+		if got, want := seen[i], keepAlive*3/2+slack; got > want {
+			t.Errorf("half-open link %d seen after %v, want at most %v", i, got, want)
+		}
+		proxies[i].Heal()
+		proxies[i].Cut() // spares waiting for a CONNACK that was held back
+		n.ready()
+	}
 }
 
 // A tally counts the outcomes of publications, each of which must come once.

@@ -113,10 +113,19 @@ func (b *Broker) Kill() {
 }
 
 // Stop ends the broker by SIGTERM, so that it saves what it keeps, and returns
-// when it is gone.
+// when it is gone. A mosquitto that has only just begun to listen may forget a
+// signal, so that Stop repeats it.
 func (b *Broker) Stop() {
-	b.process.Signal(syscall.SIGTERM)
-	<-b.exited
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		b.process.Signal(syscall.SIGTERM)
+		select {
+		case <-b.exited:
+			return
+		case <-again.C:
+		}
+	}
 }
 
 // Restart starts the broker again on the same port, after Kill or Stop.
