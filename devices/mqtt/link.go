@@ -37,20 +37,20 @@ func (c *Client) dial(ctx context.Context, as role) (*link, error) {
 		return nil, err
 	}
 	var w *wire // what open made; to be read once the token is done
-	keepOn := func() bool { return true }
+	unwatch := func() bool { return true } // from then on, the end of ctx is the caller's to see to
 	open := func(*url.URL, paho.ClientOptions) (net.Conn, error) {
 		conn, err := c.open(ctx)
 		if err != nil {
 			return nil, err
 		}
 		w = newWire(conn, c.config.MaxPacket, as.greet, as.hear)
-		keepOn = context.AfterFunc(ctx, func() { w.fail(ctx.Err()) })
+		unwatch = context.AfterFunc(ctx, func() { w.fail(ctx.Err()) })
 		return w, nil
 	}
 	client := paho.NewClient(c.options(as, password).SetCustomOpenConnectionFn(open))
 	token := client.Connect()
 	<-token.Done() // bounded by dialTimeout and by ctx
-	keepOn()
+	unwatch()
 	if err := token.Error(); err != nil {
 		if w != nil {
 			w.close(err)

@@ -23,6 +23,9 @@ func (c *Client) keep(ctx context.Context, name string, s *Link, connect func(ct
 			began = time.Now()
 			c.connected(name, s)
 		})
+		if ctx.Err() != nil {
+			err = nil // it was to end
+		}
 		c.disconnected(name, s, err)
 		switch {
 		case err == nil || !began.IsZero() && time.Since(began) >= lasting:
