@@ -36,7 +36,7 @@ func (c *Client) dial(ctx context.Context, as role) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	var w *wire // what open made; to be read once the token is done
+	var w *wire                            // what open made; to be read once the token is done
 	unwatch := func() bool { return true } // from then on, the end of ctx is the caller's to see to
 	open := func(*url.URL, paho.ClientOptions) (net.Conn, error) {
 		conn, err := c.open(ctx)
