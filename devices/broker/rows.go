@@ -23,9 +23,9 @@ func (p *parcel) put(tx *sqlite.Tx) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	res, err := tx.Exec(`INSERT INTO messages (user, client, packet, retain, topic, payload, properties, identifiers, expires)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		p.session.who.user, p.session.who.client, id, p.retain, p.topic, blob(p.payload), blob(p.properties), string(ids), p.expires)
+	res, err := tx.Exec(`INSERT INTO messages (user, client, seq, packet, retain, topic, payload, properties, identifiers, expires)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		p.session.who.user, p.session.who.client, int64(p.seq), id, p.retain, p.topic, blob(p.payload), blob(p.properties), string(ids), p.expires)
 	if err != nil {
 		return 0, err
 	}
@@ -170,12 +170,13 @@ func (b *Broker) loadSubscriptions(db *sql.DB) error {
 
 // loadMessages queues what sessions have not acknowledged and may still read.
 func (b *Broker) loadMessages(db *sql.DB) error {
-	query := `SELECT row, user, client, packet, retain, topic, payload, properties, identifiers, expires FROM messages ORDER BY row`
+	query := `SELECT row, user, client, seq, packet, retain, topic, payload, properties, identifiers, expires
+		FROM messages ORDER BY user, client, seq`
 	return each(db, query, func(rows *sql.Rows) error {
 		var who identity
 		var ids string
 		p := &parcel{message: &message{qos: 1}, qos: 1}
-		err := rows.Scan(&p.row, &who.user, &who.client, &p.id, &p.retain, &p.topic, &p.payload, &p.properties, &ids, &p.expires)
+		err := rows.Scan(&p.row, &who.user, &who.client, &p.seq, &p.id, &p.retain, &p.topic, &p.payload, &p.properties, &ids, &p.expires)
 		if err != nil {
 			return err
 		}
@@ -188,8 +189,7 @@ func (b *Broker) loadMessages(db *sql.DB) error {
 			return errors.Join(fmt.Errorf("row %d", p.row), err)
 		}
 		p.session, p.dup = s, p.id != 0
-		s.lastSeq++
-		p.seq = s.lastSeq
+		s.lastSeq = p.seq
 		s.bytes += p.size()
 		s.waiting = append(s.waiting, p)
 		return nil

@@ -19,11 +19,12 @@ CREATE TABLE subscriptions (
 	FOREIGN KEY (user, client) REFERENCES sessions ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 
--- What a session has not acknowledged, in the order of row.
+-- What a session has not acknowledged.
 CREATE TABLE messages (
 	row         INTEGER PRIMARY KEY AUTOINCREMENT,
 	user        TEXT    NOT NULL,
 	client      TEXT    NOT NULL,
+	seq         INTEGER NOT NULL, -- order within the session
 	packet      INTEGER NOT NULL, -- packet id if it was sent before an orderly end, else 0
 	retain      INTEGER NOT NULL,
 	topic       TEXT    NOT NULL,
