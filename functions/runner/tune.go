@@ -2,10 +2,9 @@ package runner
 
 import "runtime/debug"
 
-// tune sets the garbage collector for many small, short-lived contexts: it
-// collects seldom, and the memory limit makes it collect in time.
+// tune makes the garbage collector collect in time where the runner's memory is
+// limited, bytes. Left alone, it would let the heap double until the walls kill.
 func tune(memory int64) {
-	debug.SetGCPercent(200)
 	if memory > 0 {
 		debug.SetMemoryLimit(memory * 3 / 4)
 	}

@@ -14,43 +14,35 @@ func Run(t *testing.T, open func(t *testing.T) functions.Sandbox) {
 		run  func(*testing.T, functions.Sandbox)
 	}{
 		{"The handler is given the event and returns a value", testEcho},
+		{"An event that is no JSON is text and bytes", testBinaryEvent},
+		{"A payload that readers would not agree on is refused", testRefusedPayload},
 		{"Effects are collected in order", testEffects},
+		{"A handler that throws has no effects", testThrow},
+		{"An immediate publish goes out though the handler throws", testPublishNow},
+		{"What the agent refuses reaches the handler", testRefusal},
+		{"State is read through what was written", testState},
+		{"State is limited", testStateLimits},
+		{"Timers are set and taken back", testTimers},
+		{"Async handlers are waited for", testAsync},
+		{"A promise that never settles fails", testUnsettled},
+		{"Every invocation starts clean", testFresh},
+		{"Env and secrets are given", testEnv},
+		{"Logs have levels", testLogs},
+		{"A flood of logs is cut short", testFlood},
+		{"A flood of reads is cut short", testOpFlood},
+		{"Code that does not load is unfit", testUnfit},
+		{"An endless loop ends at its timeout", testTimeout},
+		{"Hostile values fail or pass, and nothing else breaks", testHostileValues},
+		{"Big payloads and results pass up to their limits", testBig},
+		{"A memory bomb ends its runner and nothing else", testMemoryBomb},
+		{"Deep recursion is caught", testRecursion},
+		{"Nothing of the host can be reached", testNothingOfTheHost},
+		{"A slow run does not hold up the others", testConcurrency},
+		{"A thousand in a row and together", testThousand},
+		{"Close ends every run once", testClose},
+		{"A closed instance takes nothing", testClosed},
+		{"Two functions do not share a runner", testApart},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
-	}
-}
-
-func testEcho(t *testing.T, s functions.Sandbox) {
-	o, _ := succeed(t, s, handler(`return event`), `{"on":true,"grüße":"世界 😀"}`)
-	want := `{"id":"ev-1","source":"mqtt","topic":"test/lamp","device":"lamp","payload":{"on":true,"grüße":"世界 😀"},` +
-		`"time":"2026-11-23T07:00:00.005Z","captures":{"device":"lamp"},"qos":1,"retained":false,"queued":false,"redriven":false,"hops":0,"attempt":1}`
-	if got := string(o.Returned); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if o.Took <= 0 {
-		t.Errorf("took %v", o.Took)
-	}
-}
-
-func testEffects(t *testing.T, s functions.Sandbox) {
-	o, _ := succeed(t, s, handler(`
-		sedge.publish("a/set", {on: true});
-		sedge.publish("b", "text", {qos: 0, retain: true});
-		sedge.publish("c", new Uint8Array([0, 255]));
-	`), `{}`)
-	if got, want := describe(o), ""; got != want {
-		t.Errorf("returned %q, want %q", got, want)
-	}
-	if got := len(o.Effects.Publish); got != 3 {
-		t.Fatalf("%d publishes, want 3", got)
-	}
-	if p := o.Effects.Publish[0]; p.Topic != "a/set" || string(p.Payload) != `{"on":true}` || p.QoS != 1 || p.Retain {
-		t.Errorf("first is %+v", p)
-	}
-	if p := o.Effects.Publish[1]; p.Topic != "b" || string(p.Payload) != `text` || p.QoS != 0 || !p.Retain {
-		t.Errorf("second is %+v", p)
-	}
-	if p := o.Effects.Publish[2]; string(p.Payload) != "\x00\xff" {
-		t.Errorf("third is %+v", p)
 	}
 }

@@ -70,6 +70,9 @@ func (c *place) log(level functions.Level, args []sobek.Value) {
 // show returns a value as people read it: text as it is, errors with their
 // stack, objects as JSON.
 func (c *place) show(v sobek.Value) string {
+	if s, ok := v.(*sobek.Symbol); ok {
+		return "Symbol(" + s.String() + ")"
+	}
 	o, ok := v.(*sobek.Object)
 	if !ok {
 		return v.String()

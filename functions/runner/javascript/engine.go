@@ -2,10 +2,12 @@ package javascript
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/grafana/sobek"
 
+	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/functions"
 	"github.com/sedge-iot/sedge/functions/runner"
 )
@@ -16,8 +18,20 @@ const maxCalls = 2_000
 // An Engine runs JavaScript.
 type Engine struct{}
 
-// New returns the engine.
-func New() Engine { return Engine{} }
+// New returns the engine. It has run a handler once, so that the first function
+// finds everything in memory.
+func New() Engine {
+	e := Engine{}
+	if p, err := e.Load(context.Background(), runner.Source{Name: "warm", Code: warmUp}); err == nil {
+		p.New().Run(functions.Invocation{Event: devices.Event{Payload: []byte(`{"on":true}`)}}, nil)
+	}
+	return e
+}
+
+const warmUp = `export default function (event, sedge) {
+	sedge.publish("a", {on: event.payload.on, topic: event.topic});
+	return [event.time, 1.5];
+}`
 
 // Load compiles a module and runs it once, to see that it runs.
 func (Engine) Load(ctx context.Context, s runner.Source) (runner.Program, error) {
@@ -57,5 +71,12 @@ func (p *program) context() *place {
 	c := &place{program: p, vm: sobek.New(), wake: make(chan struct{}, 1)}
 	c.vm.SetMaxCallStackSize(maxCalls)
 	c.vm.SetParserOptions(plainly) // for eval: a comment must not make the parser open a file
+	c.vm.SetImportModuleDynamically(c.refuseImport)
 	return c
+}
+
+// refuseImport fails an import().
+func (c *place) refuseImport(from any, specifier sobek.Value, promise any) {
+	err := c.vm.NewTypeError(fmt.Sprintf("import of %q: %s", specifier.String(), bundleHint))
+	c.vm.FinishLoadingImportModule(from, specifier, promise, nil, err)
 }

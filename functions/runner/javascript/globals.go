@@ -72,7 +72,7 @@ func (c *place) throw(err error) {
 }
 
 // globals are what JavaScript has outside of the language.
-var globals = []string{"console", "setTimeout", "setInterval", "clearTimeout", "clearInterval"}
+var globals = []string{"console", "setTimeout", "setInterval", "clearTimeout", "clearInterval", "queueMicrotask"}
 
 // addGlobals gives the runtime its globals. They are inherited by the global
 // object, so that none is made before it is used.
@@ -88,6 +88,8 @@ func (c *place) global(name string) sobek.Value {
 		return c.function(func(call sobek.FunctionCall) (sobek.Value, error) { return c.setTimer(call, false) })
 	case "setInterval":
 		return c.function(func(call sobek.FunctionCall) (sobek.Value, error) { return c.setTimer(call, true) })
+	case "queueMicrotask":
+		return c.function(c.queueMicrotask)
 	}
 	return c.function(c.clearTimer)
 }
@@ -118,4 +120,23 @@ func (c *place) setTimer(call sobek.FunctionCall, repeat bool) (sobek.Value, err
 func (c *place) clearTimer(call sobek.FunctionCall) (sobek.Value, error) {
 	c.timers.clear(call.Argument(0).ToInteger())
 	return sobek.Undefined(), nil
+}
+
+func (c *place) queueMicrotask(call sobek.FunctionCall) (sobek.Value, error) {
+	f, ok := sobek.AssertFunction(call.Argument(0))
+	if !ok {
+		return nil, errors.New("queueMicrotask: the argument is no function")
+	}
+	p, resolve, _ := c.vm.NewPromise()
+	if err := resolve(sobek.Undefined()); err != nil {
+		return nil, err
+	}
+	then, _ := sobek.AssertFunction(c.vm.ToValue(p).(*sobek.Object).Get("then"))
+	_, err := then(c.vm.ToValue(p), c.vm.ToValue(func(sobek.FunctionCall) sobek.Value {
+		if _, err := f(sobek.Undefined()); err != nil {
+			c.throw(err)
+		}
+		return sobek.Undefined()
+	}))
+	return sobek.Undefined(), err
 }

@@ -1,6 +1,7 @@
 package javascript
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ func (c *place) stringify(v sobek.Value) ([]byte, error) {
 		if v.Length() > functions.MaxResult {
 			return nil, errors.New("string is too long")
 		}
-		return json.Marshal(v.String())
+		return quote(v.String())
 	case *sobek.Symbol:
 		return nil, nil
 	}
@@ -66,4 +67,13 @@ func (c *place) stringifyObject(o *sobek.Object) ([]byte, error) {
 		return nil, nil
 	}
 	return o.MarshalJSON()
+}
+
+// quote returns the JSON of a string, without what only HTML needs.
+func quote(s string) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(s)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }

@@ -222,6 +222,13 @@ func (c *place) envObject() sobek.Value {
 			panic(err)
 		}
 	}
+	freeze, ok := sobek.AssertFunction(c.vm.Get("Object").ToObject(c.vm).Get("freeze"))
+	if !ok {
+		return o // the handler took Object.freeze away
+	}
+	if _, err := freeze(sobek.Undefined(), o); err != nil {
+		c.throw(err)
+	}
 	return o
 }
 
