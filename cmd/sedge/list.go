@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +38,7 @@ func (sh *shell) list(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	if len(all) == 0 && sh.output == "table" {
+	if len(all) == 0 && (sh.output == "table" || sh.output == "wide") {
 		sh.say("No functions yet. Begin with: sedge new night-light")
 		return nil
 	}
@@ -110,10 +111,21 @@ func (sh *shell) printList(all []edge.FunctionStatus) error {
 	t := table{columns: []string{"NAME", "STATUS", "DONE", "WAITING", "DEAD", "P50", "LAST RUN", "+P99", "+FILTERED", "+STATE", "+REVISION", "TRIGGERS"}}
 	for _, f := range all {
 		t.add(f.Name, cell{string(f.Phase), phaseColor(f.Phase)}, f.Counts.Done, f.Waiting+f.Running, deadCell(f.Dead),
-			span(f.P50), ago(f.LastRun), span(f.P99), f.Counts.Filtered, size(f.State), f.Revision.Short(), strings.Join(f.Triggers, ", "))
+			span(f.P50), ago(f.LastRun), span(f.P99), f.Counts.Filtered, size(f.State), f.Revision.Short(), sh.triggers(f.Triggers))
 	}
 	sh.table(t)
 	return nil
+}
+
+// triggers names what a function runs on; the conditions only in the wide form.
+func (sh *shell) triggers(all []string) string {
+	short := slices.Clone(all)
+	for i := range short {
+		if sh.output != "wide" {
+			short[i], _, _ = strings.Cut(short[i], " when ")
+		}
+	}
+	return strings.Join(short, ", ")
 }
 
 func phaseColor(p edge.Phase) color {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -93,8 +94,18 @@ func (sh *shell) banner(p *program, o upOptions) {
 	}
 	sh.say("  data      %s", o.DataDir)
 	sh.say("  token     %s", p.tokenFile)
-	sh.say("Next, in another terminal:\n  sedge new night-light && sedge deploy -f night-light --wait\n")
+	sh.say("Next, in another terminal:")
+	if addr := "http://" + p.api.Addr().String(); addr != defaultHub {
+		sh.say("  export SEDGE_HUB_URL=%s", addr)
+	}
+	if !slices.Contains((&shell{lookup: none}).tokenFiles(), p.tokenFile) {
+		sh.say("  export SEDGE_TOKEN_FILE=%s", p.tokenFile)
+	}
+	sh.say("  sedge new night-light && sedge deploy -f night-light --wait\n")
 }
+
+// none is an environment without variables.
+func none(string) (string, bool) { return "", false }
 
 // addresses are what the banner says, for a log.
 func (p *program) addresses() []any {
