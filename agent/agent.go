@@ -24,7 +24,9 @@ type Bus interface {
 	Run(ctx context.Context, hear func(devices.Message)) error
 	// Subscribe sets the filters to hear, in MQTT's form.
 	Subscribe(filters []string)
-	// Publish sends p and calls done once: with nil when the broker has it.
+	// Publish sends p and calls done once: with nil when the broker has it,
+	// [devices.ErrLost] if the connection ended on it, or another error if it
+	// was not sent at all.
 	Publish(p devices.Publication, done func(error))
 	// Pause stops hearing without losing anything: the broker keeps what
 	// comes until Resume.

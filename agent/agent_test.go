@@ -178,7 +178,7 @@ func (b *bus) Publish(p devices.Publication, done func(error)) {
 	case b.lose > 0:
 		b.lose--
 		b.mu.Unlock()
-		done(fmt.Errorf("connection lost"))
+		done(devices.ErrLost)
 	case b.isSilent:
 		b.silent = append(b.silent, done)
 		b.mu.Unlock()

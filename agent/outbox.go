@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -53,7 +54,7 @@ func (o *outgoing) settled(err error) {
 // tick repeats it.
 func (f *function) lostLocked(o *outgoing, err error) {
 	o.state = lost
-	if !isOffline(err) {
+	if errors.Is(err, devices.ErrLost) {
 		o.losses++
 	}
 	if o.losses >= maxLosses {
@@ -65,13 +66,6 @@ func (f *function) lostLocked(o *outgoing, err error) {
 	if !o.row && o.d.stage == publishing {
 		f.toOutboxLocked(o.lane, o.d)
 	}
-}
-
-// isOffline reports whether a publish failed only because there was no
-// connection at all.
-func isOffline(err error) bool {
-	o, ok := err.(interface{ Offline() bool })
-	return ok && o.Offline()
 }
 
 // toOutboxLocked ends the lane's publishing deliveries up to and including

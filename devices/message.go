@@ -1,6 +1,9 @@
 package devices
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // MaxTopic is the longest topic, in bytes, that reaches a function.
 const MaxTopic = 512
@@ -41,3 +44,7 @@ type Publication struct {
 	QoS     byte   `json:"qos"`
 	Retain  bool   `json:"retain,omitempty"`
 }
+
+// ErrLost says of a publication that its connection ended before the broker
+// had confirmed it: whether the broker has it, nobody knows.
+var ErrLost = errors.New("connection to the broker ended before it confirmed")

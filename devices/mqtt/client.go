@@ -15,7 +15,6 @@ import (
 // The outcomes of a publication that was not confirmed.
 var (
 	ErrOffline = errors.New("no connection to the broker")
-	ErrLost    = errors.New("connection to the broker ended before it confirmed")
 	ErrFull    = errors.New("broker has too much to confirm")
 )
 
@@ -74,7 +73,7 @@ func (c *Client) Run(ctx context.Context, hear func(devices.Message)) error {
 }
 
 // Publish sends p and calls done once with its outcome: nil when the broker has
-// confirmed it (at QoS 0, when it is written), [ErrLost] when the connection
+// confirmed it (at QoS 0, when it is written), [devices.ErrLost] when the connection
 // ended first, [ErrOffline] when there is none, [ErrFull] when some thousands
 // wait for their confirmation, or what is wrong with p. It never blocks; nor
 // must done, which is called before Publish returns or on a goroutine that

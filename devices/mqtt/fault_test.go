@@ -102,7 +102,7 @@ func TestPublicationsOnACutLinkAreLost(t *testing.T) {
 	proxy.Refuse()
 	proxy.Cut()
 	eventually(t, "each has its outcome", func() bool { return a.count() == 1000 })
-	a.check(t, 1000, mqtt.ErrLost)
+	a.check(t, 1000, devices.ErrLost)
 
 	eventually(t, "the client is offline", func() bool { return !n.Status().Out.Connected })
 	var b tally
@@ -131,7 +131,7 @@ func TestPublicationsHaveTheirOutcomeWhenRunReturns(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("Run took %v to return on a dead link, want little more than a second", took)
 	}
-	a.check(t, 1000, mqtt.ErrLost, mqtt.ErrFull, nil)
+	a.check(t, 1000, devices.ErrLost, mqtt.ErrFull, nil)
 }
 
 func TestPublishingUnderCutsTellsEachOutcomeOnce(t *testing.T) {
@@ -154,7 +154,7 @@ func TestPublishingUnderCutsTellsEachOutcomeOnce(t *testing.T) {
 		wg.Wait()
 	}
 	n.stop()
-	a.check(t, rounds*4*each, nil, mqtt.ErrLost, mqtt.ErrOffline)
+	a.check(t, rounds*4*each, nil, devices.ErrLost, mqtt.ErrOffline)
 }
 
 func TestAckNeverWaitsForTheNetwork(t *testing.T) {

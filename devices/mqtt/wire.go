@@ -255,7 +255,7 @@ func (w *wire) fail(cause error) {
 	w.mu.Unlock()
 	w.Conn.Close()
 	for _, done := range lost {
-		done(ErrLost)
+		done(devices.ErrLost)
 	}
 }
 
@@ -289,7 +289,7 @@ func (w *wire) why() error {
 
 func lostIf(err error) error {
 	if err != nil {
-		return ErrLost
+		return devices.ErrLost
 	}
 	return nil
 }

@@ -64,8 +64,8 @@ func TestPublishingTooMuchIsRefusedNotAwaited(t *testing.T) {
 		t.Errorf("publication %d: %v, want %v", maxUnconfirmed+1, err, ErrFull)
 	}
 	w.fail(errClosed)
-	if outcomes[ErrLost] != maxUnconfirmed || len(outcomes) != 1 {
-		t.Errorf("outcomes %v, want %d of %v", outcomes, maxUnconfirmed, ErrLost)
+	if outcomes[devices.ErrLost] != maxUnconfirmed || len(outcomes) != 1 {
+		t.Errorf("outcomes %v, want %d of %v", outcomes, maxUnconfirmed, devices.ErrLost)
 	}
 	if err := w.publish(devices.Publication{Topic: "a"}, done); !errors.Is(err, ErrOffline) {
 		t.Errorf("after the end: %v, want %v", err, ErrOffline)
