@@ -190,6 +190,18 @@ func TestGateRemembersAcrossARestart(t *testing.T) {
 	})
 }
 
+func TestThrottleRemembersAcrossARestart(t *testing.T) {
+	trigger := MQTTTrigger{Throttle: Duration(time.Minute)}
+	g := newGate(t, trigger)
+	step(t, g, 0, "a", "1")
+	snapshot := g.Snapshot()
+	g = newGate(t, trigger)
+	if err := g.Restore(snapshot); err != nil {
+		t.Fatal(err)
+	}
+	walk(t, g, []visit{{time.Second, "a", "2", "drop throttle"}, {time.Minute, "a", "3", "pass"}})
+}
+
 func TestHoldRemembersAcrossARestartThatItFired(t *testing.T) {
 	trigger := MQTTTrigger{When: `payload.open`, Hold: Duration(time.Minute)}
 	g := newGate(t, trigger)
