@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sedge-iot/sedge/agent"
@@ -25,16 +26,18 @@ import (
 	"github.com/sedge-iot/sedge/functions/process"
 )
 
-// A Carrier is a bus, and whether it has its broker just now.
+// A Carrier is a bus, and how its link to the broker is.
 type Carrier struct {
-	Bus       agent.Bus
-	Connected func() (ok bool, why string) // nil: always
+	Bus        agent.Bus
+	Connected  func() (ok bool, why string) // nil: always
+	Reconnects func() int                   // connections after the first; nil: there is no link that could break
 }
 
 // A Node is a store, an agent and what runs functions for it.
 type Node struct {
 	Agent *agent.Agent
 
+	carrier Carrier
 	lg      *slog.Logger
 	store   *store.Store
 	sandbox *process.Sandbox
@@ -59,8 +62,7 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Command: []string{"/proc/self/exe", RunnerCommand}, // this very program, also when its file was replaced
 		Logger:  lg.With("part", "process"),
 	})
-	carrier, err := dial(n.store)
-	if err != nil {
+	if n.carrier, err = dial(n.store); err != nil {
 		return nil, err
 	}
 	if err := n.listen(o); err != nil {
@@ -68,11 +70,11 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 	}
 	n.Agent, err = agent.New(agent.Config{
 		Node:      o.Name,
-		Bus:       carrier.Bus,
+		Bus:       n.carrier.Bus,
 		Store:     n.store,
 		Sandboxes: map[string]functions.Sandbox{"process": n.sandbox},
 		Logger:    lg.With("part", "agent"),
-		Connected: carrier.Connected,
+		Connected: n.carrier.Connected,
 		AckFirst:  ackFirst(lg),
 	})
 	return n, err
@@ -104,6 +106,8 @@ func (o Options) Dial(lg *slog.Logger) func(*store.Store) (Carrier, error) {
 			CAFile:       o.MQTT.CAFile,
 			CertFile:     o.MQTT.CertFile,
 			KeyFile:      o.MQTT.KeyFile,
+			KeepAlive:    o.MQTT.KeepAlive,
+			MaxBackoff:   min(o.MQTT.KeepAlive, mqtt.DefaultMaxBackoff),
 			Session:      func(kept bool) string { return sessionOf(st, kept, lg) },
 			Held:         s.Held,
 			Hold:         func(held map[string]bool) { s.hold(held, lg) },
@@ -112,7 +116,11 @@ func (o Options) Dial(lg *slog.Logger) func(*store.Store) (Carrier, error) {
 		if err != nil {
 			return Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: "like --mqtt mqtt://localhost:1883"}
 		}
-		return Carrier{Bus: c, Connected: func() (bool, string) { return connected(c.Status()) }}, nil
+		return Carrier{
+			Bus:        c,
+			Connected:  func() (bool, string) { return connected(c.Status()) },
+			Reconnects: func() int { return c.Status().In.Reconnects },
+		}, nil
 	}
 }
 
@@ -165,6 +173,16 @@ func (n *Node) Run(ctx context.Context) error {
 	err := g.Wait()
 	stop()
 	return errors.Join(err, <-walled)
+}
+
+// Collectors returns the node's metrics.
+func (n *Node) Collectors() []prometheus.Collector {
+	all := []prometheus.Collector{n.Agent}
+	if n.carrier.Reconnects != nil {
+		o := prometheus.CounterOpts{Name: "sedge_mqtt_reconnects_total", Help: "Connections to the broker after the first."}
+		all = append(all, prometheus.NewCounterFunc(o, func() float64 { return float64(n.carrier.Reconnects()) }))
+	}
+	return all
 }
 
 // TriggerAddr returns where HTTP triggers are served, or "".

@@ -92,7 +92,8 @@ func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error)
 
 func (p *program) metrics() http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(p.node.Agent, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(p.node.Collectors()...)
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
