@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
 	"io"
@@ -14,14 +13,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sedge-iot/sedge/cmd/node"
+	"github.com/sedge-iot/sedge/devices/sim"
 	"github.com/sedge-iot/sedge/edge/client"
 	"github.com/sedge-iot/sedge/functions"
 )
-
-// demoFunction is the night-light of the demo: each room's motion sensor and lamp.
-//
-//go:embed demo
-var demoFunction embed.FS
 
 type demoOptions struct {
 	time time.Duration
@@ -34,8 +29,8 @@ func newDemo(sh *shell) *cobra.Command {
 		Use:   "demo",
 		Short: "Show a simulated home react to a function",
 		Long: `Show a simulated home react to a function: hub, agent and broker start in this
-process, the home's devices connect to them, night-light is deployed, and in
-every dark room the lamp answers whoever moves. Nothing is left behind.
+process, the home's devices connect to the broker, night-light is deployed, and
+whenever somebody moves in the dark hall the lamp answers. Nothing is left behind.
 
 The last line on stdout sums up. Exits with 1 if an event went unanswered.`,
 		Example: `  sedge demo
@@ -43,74 +38,77 @@ The last line on stdout sums up. Exits with 1 if an event went unanswered.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return sh.demo(cmd.Context(), o) },
 	}
 	cmd.Flags().DurationVar(&o.time, "for", 0, "`TIME` after which it ends (default: at ^C)")
-	cmd.Flags().Float64Var(&o.rate, "rate", 4, "`NUMBER` of people's moves a second, in the dark")
+	cmd.Flags().Float64Var(&o.rate, "rate", 2, "`NUMBER` of moves in the dark, a second")
 	return cmd
 }
 
 func (sh *shell) demo(ctx context.Context, o demoOptions) (err error) {
-	if o.rate <= 0 || o.rate > 10_000 || o.time < 0 {
-		return wrongUsage("sedge demo --help", "--rate wants 0 to 10,000 a second, --for a time to come")
+	if !(o.rate > 0 && o.rate <= 10_000) || o.time < 0 {
+		return wrongUsage("sedge demo --help", "--rate wants up to 10,000 a second, --for a time to come")
 	}
 	dir, err := os.MkdirTemp("", "sedge-demo-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the demo: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	p, err := openProgram(demoUp(dir), slog.New(slog.NewTextHandler(sh.talk, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	lg := slog.New(slog.NewTextHandler(sh.talk, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	p, err := openProgram(demoUp(dir), lg)
 	if err != nil {
 		return err
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	var g errgroup.Group
-	g.Go(func() error { defer stop(); return p.Run(running) })
-	c, err := sh.showHome(ctx, running, p, o)
+	var program errgroup.Group
+	program.Go(func() error { defer stop(); return p.Run(running) })
+	tally, err := sh.showHome(ctx, running, p, o)
 	stop()
-	if err := errors.Join(err, g.Wait()); err != nil {
+	if err := errors.Join(err, program.Wait()); err != nil {
 		return err
 	}
-	return sh.sumUp(c)
-}
-
-// sumUp prints the last line of a demo, and fails if an event went unanswered.
-func (sh *shell) sumUp(c count) error {
-	fmt.Fprintf(sh.out, "events=%d reactions=%d lost=%d p50_ms=%s p99_ms=%s\n", c.events, c.reactions, c.lost(), ms(c.p50), ms(c.p99))
-	if c.lost() > 0 || c.events == 0 {
-		return exitError(exitFailure)
-	}
-	return nil
+	return sh.sumUp(tally)
 }
 
 // demoUp is sedge up on free ports.
 func demoUp(dir string) upOptions {
 	const free = "127.0.0.1:0"
-	o := upOptions{listen: free, brokerListen: free}
-	o.Options = node.Options{Name: "demo", DataDir: dir, HTTPListen: "off"}
-	return o
+	return upOptions{
+		Options:      node.Options{Name: "demo", DataDir: dir, HTTPListen: "off"},
+		listen:       free,
+		brokerListen: free,
+	}
+}
+
+// sumUp prints the last line of a demo, and fails if an event went unanswered.
+func (sh *shell) sumUp(t sim.Tally) error {
+	fmt.Fprintln(sh.out, t)
+	if t.Lost() > 0 || t.Events == 0 {
+		return exitError(exitFailure)
+	}
+	return nil
 }
 
 // showHome deploys the function, has the home live until its time is over or
 // the user has seen enough, and returns what was said and answered.
-func (sh *shell) showHome(ctx, running context.Context, p *program, o demoOptions) (count, error) {
+func (sh *shell) showHome(ctx, running context.Context, p *program, o demoOptions) (sim.Tally, error) {
 	if err := deployDemo(running, p); err != nil {
-		return count{}, fmt.Errorf("deploy the demo's function: %w", err)
+		return sim.Tally{}, fmt.Errorf("deploy the demo's function: %w", err)
 	}
-	h, err := openHome(running, p.brokerAddr())
+	h, err := newHome(p.brokerAddr(), o.rate)
 	if err != nil {
-		return count{}, err
+		return sim.Tally{}, err
 	}
-	defer h.close()
 	ctx, stop := context.WithCancel(ctx)
 	defer context.AfterFunc(running, stop)() // a program that has ended shows nothing more
 	if o.time > 0 {
 		ctx, stop = context.WithTimeout(ctx, o.time)
 	}
 	defer stop()
-	sh.say("A home of %s speaks, night-light answers.%s", plural(h.devices(), "device", "devices"), until(o.time))
-	var shown errgroup.Group
-	shown.Go(func() error { return sh.show(ctx, h.tally) })
-	err = h.live(ctx, running, o.rate)
-	return h.tally.count(), errors.Join(err, shown.Wait())
+	sh.say("A simulated home speaks, night-light answers.%s", until(o.time))
+	var both errgroup.Group
+	both.Go(func() error { defer stop(); return h.live(ctx) })
+	both.Go(func() error { return sh.show(ctx, h) })
+	err = both.Wait()
+	return h.world.Tally(), err
 }
 
 func until(d time.Duration) string {
@@ -120,21 +118,18 @@ func until(d time.Duration) string {
 	return " ^C ends it."
 }
 
-// deployDemo deploys the function through the hub's API, as anyone would.
+// deployDemo deploys the function of sedge new through the hub's API, as anyone
+// would.
 func deployDemo(ctx context.Context, p *program) error {
-	manifest, err := demoFunction.ReadFile("demo/function.yaml")
+	files, err := fillTemplate("night-light")
 	if err != nil {
 		return err
 	}
-	code, err := demoFunction.ReadFile("demo/index.js")
+	m, err := functions.Parse(functions.ManifestFile, []byte(files[functions.ManifestFile]))
 	if err != nil {
 		return err
 	}
-	m, err := functions.Parse(functions.ManifestFile, manifest)
-	if err != nil {
-		return err
-	}
-	f, err := functions.New(m, string(code))
+	f, err := functions.New(m, files[m.Spec.Source.Path])
 	if err != nil {
 		return err
 	}
@@ -148,6 +143,3 @@ func deployDemo(ctx context.Context, p *program) error {
 	}
 	return sh.await(ctx, []functions.Function{f}, 20*time.Second)
 }
-
-// ms writes a time in milliseconds, for programs.
-func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d.Microseconds())/1000) }

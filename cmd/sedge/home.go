@@ -2,94 +2,155 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/devices/mqtt"
+	"github.com/sedge-iot/sedge/devices/sim"
 )
 
-// settleTime is how long the last events of a demo may wait for their answer.
-const settleTime = 5 * time.Second
-
-var rooms = []string{"hall", "stairs", "kitchen", "bathroom", "attic", "cellar", "porch", "garage"}
-
-// A home is what a demo's devices are: in each room a motion sensor and a lamp,
-// that speak to the broker as Zigbee2MQTT does.
+// A home is the simulated one of a demo, connected to the broker as any device
+// is: by a socket.
 type home struct {
+	world  *sim.World
 	client *mqtt.Client
-	tally  *tally
-	stop   context.CancelFunc
-	ended  chan error
+	tape   tape
+
+	mu    sync.Mutex
+	ears  []ear // guarded by mu
+	fault error // guarded by mu; why something could not be said
 }
 
-// openHome connects a home to a broker. Close it.
-func openHome(ctx context.Context, broker string) (*home, error) {
+// An ear is who wants to hear the messages of a filter.
+type ear struct {
+	filter devices.Filter
+	hear   func(topic string, payload []byte)
+}
+
+func newHome(broker string, rate float64) (*home, error) {
 	c, err := mqtt.New(mqtt.Config{URL: broker, ClientID: "home"})
 	if err != nil {
-		return nil, fmt.Errorf("connect the demo's devices: %w", err)
+		return nil, fmt.Errorf("connect the home's devices: %w", err)
 	}
-	h := &home{client: c, tally: newTally(), ended: make(chan error, 1)}
-	c.Subscribe([]string{"zigbee2mqtt/+/set"})
-	ctx, h.stop = context.WithCancel(ctx)
-	go func() { h.ended <- c.Run(ctx, h.hear) }() // awaited by close
-	err = poll(ctx, 10*time.Second, func() bool { s := c.Status(); return s.Connected() && s.Subscribed && s.Live })
-	if err != nil {
-		h.close()
-		return nil, fmt.Errorf("connect the demo's devices: %w", err)
+	h := &home{client: c, world: sim.Home(uint64(time.Now().UnixNano()))}
+	h.world.Rate, h.world.QoS = rate, 1
+	h.world.Spoke = func(topic string, _ []byte, at time.Time) {
+		if strings.HasSuffix(topic, "/hall_motion") {
+			h.tape.moved(at)
+		}
+	}
+	h.world.Obeyed = func(device, command string, at time.Time) {
+		if device == "hall_lamp" {
+			h.tape.lit(command, at)
+		}
 	}
 	return h, nil
 }
 
-func (h *home) close() {
-	h.stop()
-	<-h.ended
+// live has the home live until ctx is done and what was said last is answered.
+func (h *home) live(ctx context.Context) error {
+	connected, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var client sync.WaitGroup
+	defer client.Wait()
+	client.Go(func() { h.client.Run(connected, h.hear) }) // which only ever returns nil
+	defer stop()
+	return h.world.Run(ctx, sim.Bus{
+		Publish:   h.publish,
+		Subscribe: func(filter string, hear func(string, []byte)) error { return h.subscribe(ctx, filter, hear) },
+	})
 }
 
-func (h *home) devices() int { return 2 * len(rooms) }
+// publish says p, and returns why something that was said before went wrong.
+func (h *home) publish(p devices.Publication) error {
+	h.client.Publish(p, func(err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if errors.Is(err, mqtt.ErrFull) {
+			err = errors.New("this is too fast for this machine: lower --rate")
+		}
+		if err != nil && h.fault == nil {
+			h.fault = err
+		}
+	})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.fault
+}
 
-// hear is a lamp that is told to go on.
+// subscribe returns once the broker knows.
+func (h *home) subscribe(ctx context.Context, filter string, hear func(string, []byte)) error {
+	f, err := devices.ParseFilter(filter)
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.ears = append(h.ears, ear{f, hear})
+	var all []string
+	for _, e := range h.ears {
+		all = append(all, e.filter.String())
+	}
+	h.mu.Unlock()
+	h.client.Subscribe(all)
+	return poll(ctx, 10*time.Second, func() bool { s := h.client.Status(); return s.Connected() && s.Subscribed })
+}
+
 func (h *home) hear(m devices.Message) {
-	name := strings.TrimSuffix(strings.TrimPrefix(m.Topic, "zigbee2mqtt/"), "_lamp/set")
-	h.tally.answered(name, m.Time)
+	h.mu.Lock()
+	ears := h.ears
+	h.mu.Unlock()
+	for _, e := range ears {
+		if _, ok := e.filter.Match(m.Topic); ok {
+			e.hear(m.Topic, m.Payload)
+		}
+	}
 	if m.Ack != nil {
 		m.Ack.Ack()
 	}
 }
 
-// live has people move about the dark rooms until ctx is done, and then waits
-// for the last lamps.
-func (h *home) live(ctx, running context.Context, perSecond float64) error {
-	pace := rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond/100)))
-	for pace.Wait(ctx) == nil {
-		if err := h.move(rooms[rand.N(len(rooms))]); err != nil {
-			return err
-		}
-	}
-	if running.Err() != nil {
-		return nil // the program has ended, and says itself why
-	}
-	// Whether all were answered, the count tells.
-	_ = poll(running, settleTime, func() bool { return h.tally.count().lost() == 0 })
-	return nil
+// A tape keeps the latest reactions, to be shown.
+type tape struct {
+	mu     sync.Mutex
+	moves  []time.Time // guarded by mu; not answered yet, oldest first
+	latest []reaction  // guarded by mu; newest last
 }
 
-// move is somebody who enters a dark room.
-func (h *home) move(room string) error {
-	payload, err := json.Marshal(map[string]any{
-		"occupancy": true, "illuminance": rand.N(19), "battery": 40 + rand.N(60), "linkquality": 60 + rand.N(140),
-	})
-	if err != nil {
-		return err
+// A reaction is a move in the dark, answered by the lamp.
+type reaction struct {
+	at      time.Time
+	took    time.Duration
+	command string
+}
+
+const maxLatest = 8
+
+func (t *tape) moved(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.moves = append(t.moves, at)
+}
+
+func (t *tape) lit(command string, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.moves) == 0 {
+		return
 	}
-	h.tally.said(room, time.Now())
-	h.client.Publish(devices.Publication{Topic: "zigbee2mqtt/" + room + "_motion", Payload: payload, QoS: 1}, func(error) {})
-	return nil
+	r := reaction{at: t.moves[0], took: at.Sub(t.moves[0]), command: command}
+	t.moves = t.moves[1:]
+	t.latest = append(t.latest[max(0, len(t.latest)-maxLatest+1):], r)
+}
+
+// reactions returns the latest ones, newest last.
+func (t *tape) reactions() []reaction {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]reaction(nil), t.latest...)
 }
 
 // poll waits until it is so.
