@@ -89,8 +89,11 @@ func (d *document) table(n ast.Node, v reflect.Value, field string) {
 	}
 	v.Set(reflect.MakeMapWithSize(v.Type(), len(pairs)))
 	for _, p := range pairs {
-		elem := reflect.New(v.Type().Elem()).Elem()
-		d.value(p.value, elem, join(field, p.key))
+		elem, name := reflect.New(v.Type().Elem()).Elem(), join(field, p.key)
+		if _, null := p.value.(*ast.NullNode); null { // an entry is there, with or without a value
+			d.wrong(p.value, name, "a text", `write "" for an empty one`)
+		}
+		d.value(p.value, elem, name)
 		v.SetMapIndex(reflect.ValueOf(p.key), elem)
 	}
 }
@@ -271,6 +274,8 @@ func kindOf(n ast.Node) string {
 		return "a number"
 	case *ast.FloatNode:
 		return "a number with a point"
+	case *ast.NullNode:
+		return "nothing"
 	}
 	return "something else"
 }
