@@ -71,7 +71,7 @@ func (f *function) askLocked(h *hearing, hit hit) ruling {
 	if t.gate.NeedsPayload() {
 		payload, err := h.parse()
 		if err != nil {
-			v.failure = &functions.Failure{Code: functions.CodePayload, Message: "payload: " + err.Error()}
+			v.failure = &functions.Failure{Code: functions.CodePayload, Message: err.Error()}
 			return v
 		}
 		scope.Payload = payload
@@ -121,7 +121,7 @@ func (f *function) placeLocked(h *hearing, v *ruling) {
 	if f.plan.needsPayload {
 		payload, err := h.parse()
 		if err != nil {
-			v.failure = &functions.Failure{Code: functions.CodePayload, Message: "payload: " + err.Error()}
+			v.failure = &functions.Failure{Code: functions.CodePayload, Message: err.Error()}
 			return
 		}
 		scope.Payload = payload

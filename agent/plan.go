@@ -52,10 +52,7 @@ func newPlan(fn functions.Function) (*plan, error) {
 		}
 		p.triggers = append(p.triggers, ready)
 	}
-	var captures []string
-	for _, t := range p.triggers {
-		captures = append(captures, t.filter.Names()...)
-	}
+	captures := spec.Captures()
 	var err error
 	if o := spec.Delivery.Order; !slices.Contains([]string{"", "device", "topic", "none"}, o) {
 		if p.order, err = functions.CompileExpression(o, captures); err != nil {
