@@ -95,7 +95,7 @@ func (c *child) explain(err error) *functions.Failure {
 		return died("killed: a run beside it did not stop at its timeout")
 	case err != nil:
 		return died("killed: %v", err)
-	case c.stderr.outOfMemory():
+	case c.stderr.outOfMemory(), c.polled && c.stderr.crashed():
 		return died("killed: memory limit %s", size(memory))
 	case status.Signaled() && status.Signal() != syscall.SIGKILL:
 		return died("killed by signal: %v%s", status.Signal(), c.lastWords())

@@ -37,3 +37,7 @@ func (h *head) outOfMemory() bool {
 	s := h.String()
 	return strings.Contains(s, "out of memory") || strings.Contains(s, "cannot allocate memory")
 }
+
+// crashed reports whether Go itself broke, which it does when it is refused
+// memory for its own needs.
+func (h *head) crashed() bool { return strings.HasPrefix(h.String(), "SIGSEGV") }
