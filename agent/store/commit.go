@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/edge/sqlite"
@@ -29,12 +30,6 @@ func (s *Store) Commit(c *Change, done func(error)) {
 // do commits what write does and waits for it. Unlike a change it does not wait
 // for a failing disk.
 func (s *Store) do(write func(*batch) error) error {
-	s.mu.Lock()
-	stuck := s.stuck
-	s.mu.Unlock()
-	if stuck != nil {
-		return stuck
-	}
 	done := make(chan error, 1)
 	if err := s.put(&task{write: write, done: func(err error) { done <- err }}); err != nil {
 		return err
@@ -47,6 +42,9 @@ func (s *Store) put(t *task) error {
 	defer s.mu.Unlock()
 	if s.ended != nil {
 		return s.ended
+	}
+	if t.impatient() && s.stuck != nil {
+		return s.stuck
 	}
 	s.queue.put(t, time.Now())
 	signal(s.wake)
@@ -153,7 +151,7 @@ func (s *Store) commit(ctx context.Context, batch []*task) error {
 			return s.commitSingly(ctx, batch, err)
 		}
 		s.suffer(err)
-		batch = dropImpatient(batch, err)
+		batch = s.dropImpatient(batch, err)
 		if sqlite.Full(err) && s.ballast.release() {
 			continue
 		}
@@ -189,18 +187,20 @@ func (s *Store) giveUp(batch []*task, err error) error {
 	return err
 }
 
-// dropImpatient tells the tasks that do not wait for a failing disk, and
-// returns the others.
-func dropImpatient(batch []*task, err error) (patient []*task) {
-	for _, t := range batch {
-		if t.change != nil {
-			patient = append(patient, t)
-			continue
+// dropImpatient tells the tasks that do not wait for a failing disk, those in
+// the queue too, and returns what is left of the batch.
+func (s *Store) dropImpatient(batch []*task, err error) []*task {
+	s.mu.Lock()
+	all := slices.Concat(batch, s.queue.tasks)
+	s.queue.remove((*task).impatient)
+	s.mu.Unlock()
+	for _, t := range all {
+		if t.impatient() {
+			t.err = err
+			t.done(err)
 		}
-		t.err = err
-		t.done(err)
 	}
-	return patient
+	return slices.DeleteFunc(batch, (*task).impatient)
 }
 
 // condemn makes the next Open salvage the file whatever its checks say.

@@ -34,9 +34,9 @@ func numbered(n int64) *store.Change {
 	}
 }
 
-// verify fails unless the store in dir holds the changes 1 to n whole, for an n
-// of at least confirmed. It returns n.
-func verify(t *testing.T, dir string, confirmed int64) int64 {
+// count opens the store in dir and returns up to which number it holds changes.
+// It fails if one of them is not whole.
+func count(t *testing.T, dir string) int64 {
 	t.Helper()
 	s, err := store.Open(dir, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -51,12 +51,12 @@ func verify(t *testing.T, dir string, confirmed int64) int64 {
 		t.Fatal(err)
 	}
 	n := r.NextSeq - 1
-	count, _, err := s.Get("f", "count")
+	if n == 0 {
+		return 0
+	}
+	sum, _, err := s.Get("f", "count")
 	if err != nil {
 		t.Fatal(err)
-	}
-	if n < confirmed {
-		t.Errorf("%d changes are there, %d were confirmed", n, confirmed)
 	}
 	if got := len(r.Inbox); int64(got) != n {
 		t.Errorf("%d inbox rows, want %d", got, n)
@@ -64,10 +64,10 @@ func verify(t *testing.T, dir string, confirmed int64) int64 {
 	if got := len(r.Outbox); int64(got) != n {
 		t.Errorf("%d outbox rows, want %d", got, n)
 	}
-	if want := strconv.FormatInt(n, 10); n > 0 && string(count) != want {
-		t.Errorf("count is %s, want %s", count, want)
+	if want := strconv.FormatInt(n, 10); string(sum) != want {
+		t.Errorf("count is %s, want %s", sum, want)
 	}
-	if got := s.Usage("f").Keys; n > 0 && int64(got) != n+1 {
+	if got := s.Usage("f").Keys; int64(got) != n+1 {
 		t.Errorf("%d keys, want %d", got, n+1)
 	}
 	return n
@@ -75,7 +75,7 @@ func verify(t *testing.T, dir string, confirmed int64) int64 {
 
 func TestWhatWasConfirmedOutlivesAKill(t *testing.T) {
 	if isChild(t) {
-		commitForEver(t)
+		commitForEver(t, false)
 		return
 	}
 	cycles := 20
@@ -84,8 +84,10 @@ func TestWhatWasConfirmedOutlivesAKill(t *testing.T) {
 	}
 	dir, n := t.TempDir(), int64(0)
 	for range cycles {
-		confirmed := killed(t, dir, rand.N(150*time.Millisecond))
-		n = verify(t, dir, max(n, confirmed))
+		confirmed := max(n, killed(t, dir, rand.N(150*time.Millisecond)))
+		if n = count(t, dir); n < confirmed {
+			t.Errorf("%d changes are there, %d were confirmed", n, confirmed)
+		}
 		if t.Failed() {
 			return
 		}
@@ -96,9 +98,25 @@ func TestWhatWasConfirmedOutlivesAKill(t *testing.T) {
 	}
 }
 
+// The same, with a child that confirms what it only has handed in, shows that
+// the kill does hit what is not on disk yet.
+func TestWhatWasConfirmedTooEarlyDoesNotOutliveAKill(t *testing.T) {
+	if isChild(t) {
+		commitForEver(t, true)
+		return
+	}
+	dir := t.TempDir()
+	for range 20 {
+		if confirmed := killed(t, dir, rand.N(50*time.Millisecond)); count(t, dir) < confirmed {
+			return
+		}
+	}
+	t.Error("after 20 kills nothing was lost")
+}
+
 // commitForEver commits numbered changes, going on where the store is, and says
-// which are confirmed.
-func commitForEver(t *testing.T) {
+// which are confirmed: early, when they are handed in, or rightly.
+func commitForEver(t *testing.T, early bool) {
 	s, err := store.Open(".", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -112,8 +130,11 @@ func commitForEver(t *testing.T) {
 	go func() {
 		for n := r.NextSeq; ; n++ {
 			window <- struct{}{}
+			if early {
+				fmt.Println("confirmed", n)
+			}
 			s.Commit(numbered(n), func(err error) {
-				if err == nil {
+				if err == nil && !early {
 					fmt.Println("confirmed", n)
 				}
 				<-window
@@ -182,9 +203,16 @@ func TestWhatWasConfirmedOutlivesAPowerCut(t *testing.T) {
 		}
 		dir := t.TempDir()
 		img.write(t, dir)
-		if verify(t, dir, want); t.Failed() {
-			t.Fatalf("seed %d", seed)
+		if n := count(t, dir); n < want || t.Failed() {
+			t.Fatalf("seed %d: %d changes are there, %d were confirmed", seed, n, want)
 		}
+	}
+	// Had the last confirmed change not been synced, it would be missed.
+	lost := image{"node.db": before["node.db"], "node.db-wal": before["node.db-wal"][:len(before["node.db-wal"])-1]}
+	dir = t.TempDir()
+	lost.write(t, dir)
+	if n := count(t, dir); n != confirmed-1 {
+		t.Errorf("%d changes are there of a log without its last byte, want %d", n, confirmed-1)
 	}
 }
 

@@ -37,12 +37,17 @@ type DeadCount struct {
 const deadColumns = `id, function, revision, lane, seq, attempts, time, failure, event, payload`
 
 // DeadLetters returns the dead letters of a function, or of all if function is
-// "", with an id above after, oldest first, at most limit.
+// "", with an id above after, oldest first, at most limit. One that cannot be
+// read is left out, and said in the log.
 func (s *Store) DeadLetters(function string, after int64, limit int) (letters []DeadLetter, err error) {
 	err = each(s.db, func(row row) error {
 		d, err := scanDead(row)
+		if err != nil {
+			s.lg.Error("dead letter cannot be read: left out", "fn", d.Function, "id", d.ID, "err", err)
+			return nil
+		}
 		letters = append(letters, d)
-		return err
+		return nil
 	}, `SELECT `+deadColumns+` FROM dead WHERE (?1 = '' OR function = ?1) AND id > ?2 ORDER BY id LIMIT ?3`, function, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)
@@ -91,11 +96,11 @@ func scanDead(row row) (d DeadLetter, err error) {
 	var failure string
 	d.Event, err = scanEvent(row, &d.ID, &d.Function, &d.Revision, &d.Lane, &d.Seq, &d.Attempts, &died, &failure)
 	if err != nil {
-		return DeadLetter{}, err
+		return d, err
 	}
 	d.Time = sqlite.Time(died)
 	if err := json.Unmarshal([]byte(failure), &d.Failure); err != nil {
-		return DeadLetter{}, fmt.Errorf("decode failure: %w", err)
+		return d, fmt.Errorf("decode failure: %w", err)
 	}
 	return d, nil
 }

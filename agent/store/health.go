@@ -55,7 +55,7 @@ func (s *Store) restock(now time.Time) {
 		return
 	}
 	s.restockDue = now.Add(restockEvery)
-	if s.ballast.make() == nil || s.db.Shrink() == nil && s.ballast.make() == nil {
+	if s.ballast.make() == nil || s.db.Shrink(2*ballastSize) == nil && s.ballast.make() == nil {
 		s.recover()
 	}
 }

@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Bounds of one transaction: what is gathered beyond goes into the next.
 const (
@@ -20,6 +23,8 @@ type task struct {
 }
 
 func (t *task) lazy() bool { return t.change != nil && t.change.Lazy }
+
+func (t *task) impatient() bool { return t.write != nil }
 
 // bytes estimates what the task writes.
 func (t *task) bytes() (n int) {
@@ -62,6 +67,13 @@ func (q *queue) put(t *task, now time.Time) {
 		q.urgent++
 	}
 	q.tasks = append(q.tasks, t)
+}
+
+// remove takes out the tasks that are of a kind, none of them lazy.
+func (q *queue) remove(kind func(*task) bool) {
+	before := len(q.tasks)
+	q.tasks = slices.DeleteFunc(q.tasks, kind)
+	q.urgent -= before - len(q.tasks)
 }
 
 // take removes the next batch. If only lazy changes wait and none has waited

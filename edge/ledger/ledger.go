@@ -33,11 +33,11 @@ import (
 // where it is a delete. Table meta holds the epoch.
 //
 // The lines of a function are kept back to its 50th newest deploy or rollback,
-// at most 500 of them, with the revisions that they name. They outlive the
+// at most 200 of them, with the revisions that they name. They outlive the
 // function.
 const (
 	keepRevisions = 50
-	keepLines     = 500
+	keepLines     = 200
 )
 
 //go:embed schema/*.sql

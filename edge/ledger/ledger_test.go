@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sedge-iot/sedge/edge"
@@ -185,13 +189,13 @@ func TestHistoryKeepsTheLastFiftyRevisions(t *testing.T) {
 	if _, err := l.Revision(t.Context(), "f", "r09"); !errors.Is(err, ledger.ErrNotFound) {
 		t.Errorf("Revision(r09) = %v, want %v", err, ledger.ErrNotFound)
 	}
-	for i := range 600 {
+	for i := range 220 {
 		if _, err := l.SetEnabled("f", i%2 == 1, ledger.Intent{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if history, err := l.History(t.Context(), "f"); err != nil || len(history) != 500 {
-		t.Errorf("history has %d lines, %v; want 500", len(history), err)
+	if history, err := l.History(t.Context(), "f"); err != nil || len(history) != 200 {
+		t.Errorf("history has %d lines, %v; want 200", len(history), err)
 	}
 	if d, err := l.Function(t.Context(), "f"); err != nil || d.Function.Revision != "r59" {
 		t.Errorf("current is %s, %v; want r59", d.Function.Revision, err)
@@ -213,5 +217,27 @@ func TestACallEndsWithItsContext(t *testing.T) {
 	cancel()
 	if _, _, err := l.Functions(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Functions = %v, want %v", err, context.Canceled)
+	}
+}
+
+func TestADamagedLedgerIsRefusedAndLeftAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir)
+	deploy(t, l, "f", "a1")
+	l.Close()
+	path := filepath.Join(dir, "hub.db")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(data[1024:])
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ledger.Open(dir); !sqlite.Damaged(err) || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("Open = %v, want damage and what to do", err)
+	}
+	if got, err := os.ReadFile(path); err != nil || !slices.Equal(got, data) {
+		t.Errorf("the file was changed, %v", err)
 	}
 }

@@ -99,13 +99,14 @@ func (tx *Tx) prepare(query string) (*sql.Stmt, error) {
 
 // shrinkPages is how many pages Shrink gives back in one transaction: the log
 // grows by as much as has to be moved for it.
-const shrinkPages = 64
+const shrinkPages = 128
 
-// Shrink gives the space of deleted rows, and of the log, back to the file
-// system. The file keeps it otherwise and writes new rows there.
-func (db *DB) Shrink() error {
-	for {
-		moved := 0
+// Shrink gives the space of deleted rows back to the file system, about as many
+// bytes as asked for if there are as many, and that of the log. The file keeps
+// the space otherwise and writes new rows there.
+func (db *DB) Shrink(bytes int64) error {
+	for moved := shrinkPages; moved == shrinkPages && bytes > 0; bytes -= shrinkPages * pageSize {
+		moved = 0
 		err := db.Update(func(tx *Tx) error {
 			rows, err := tx.Query(fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, shrinkPages))
 			if err != nil {
@@ -119,9 +120,6 @@ func (db *DB) Shrink() error {
 		})
 		if err != nil {
 			return fmt.Errorf("shrink: %w", err)
-		}
-		if moved < shrinkPages {
-			break
 		}
 	}
 	db.mu.Lock()
