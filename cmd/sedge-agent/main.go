@@ -30,6 +30,7 @@ Every flag can be set in the environment too, --data-dir as SEDGE_DATA_DIR.
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second ^C ends it at once
 	err := run(ctx, os.Args[1:])
 	stop()
 	if err == nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -43,12 +44,21 @@ func (sh *shell) delete(ctx context.Context, names []string, o deleteOptions) er
 	for _, name := range names {
 		err := sh.ask(ctx, name, func(c *client.Client) error {
 			gone, err := c.Delete(ctx, name, o.purge)
-			all = append(all, gone)
+			if err == nil {
+				all = append(all, gone)
+			}
 			return err
 		})
 		if err != nil {
-			return err
+			return errors.Join(sh.printDeleted(all), err)
 		}
+	}
+	return sh.printDeleted(all)
+}
+
+func (sh *shell) printDeleted(all []edge.Deleted) error {
+	if len(all) == 0 {
+		return nil
 	}
 	if done, err := sh.structured(all); done {
 		return err

@@ -80,6 +80,9 @@ func demoUp(dir string) upOptions {
 
 // sumUp prints the last line of a demo, and fails if an event went unanswered.
 func (sh *shell) sumUp(t sim.Tally) error {
+	if terminal(sh.out) {
+		fmt.Fprintln(sh.out) // past the ^C
+	}
 	fmt.Fprintln(sh.out, t)
 	if t.Lost() > 0 || t.Events == 0 {
 		return exitError(exitFailure)

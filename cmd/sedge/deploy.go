@@ -50,28 +50,34 @@ func (sh *shell) deploy(ctx context.Context, o deployOptions) error {
 	if err != nil {
 		return err
 	}
-	var changes []edge.Change
+	changes, err := sh.deployAll(ctx, all, o)
+	if err == nil && o.wait && !o.dryRun {
+		err = sh.await(ctx, all, o.timeout)
+	}
+	return errors.Join(sh.printChanges(changes, deployed), err)
+}
+
+// deployAll deploys one function after another, and returns what became of
+// them up to the first error.
+func (sh *shell) deployAll(ctx context.Context, all []functions.Function, o deployOptions) (changes []edge.Change, err error) {
 	for _, f := range all {
 		if o.diff {
 			if _, err := sh.diffWithHub(ctx, f); err != nil {
-				return err
+				return changes, err
 			}
 		}
 		err := sh.ask(ctx, "", func(c *client.Client) error {
 			change, err := c.Deploy(ctx, f, client.DeployOptions{DryRun: o.dryRun})
-			changes = append(changes, change)
+			if err == nil {
+				changes = append(changes, change)
+			}
 			return err
 		})
 		if err != nil {
-			return aboutFunction(f, err)
+			return changes, aboutFunction(f, err)
 		}
 	}
-	if o.wait && !o.dryRun {
-		if err := sh.await(ctx, all, o.timeout); err != nil {
-			return err
-		}
-	}
-	return sh.printChanges(changes, deployed)
+	return changes, nil
 }
 
 func deployed(c edge.Change) string {

@@ -91,7 +91,11 @@ func (sh *shell) exit(err error) int {
 		fmt.Fprintf(sh.talk, "%s\n", data)
 		return code
 	}
-	fmt.Fprintf(sh.talk, "%s %s\n", sh.paint(sh.talk, red, "error:"), told.Message)
+	between := " "
+	if strings.Contains(told.Message, "\n") {
+		between = "\n" // a list reads better below
+	}
+	fmt.Fprintf(sh.talk, "%s%s%s\n", sh.paint(sh.talk, red, "error:"), between, told.Message)
 	if told.Hint != "" {
 		fmt.Fprintf(sh.talk, "%s %s\n", sh.paint(sh.talk, dim, "hint:"), strings.ReplaceAll(told.Hint, "\n", "\n      "))
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/sedge-iot/sedge/cmd/node"
 	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/devices/mqtt"
+	"github.com/sedge-iot/sedge/devices/mqtttest"
 )
 
 // patience is how long a script waits for what must come.
@@ -39,6 +40,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/*.txtar. Beside testscript's own commands they use:
 //
 //	fails CODE sedge …     it must end with that exit code
+//	mosquitto              start one with user home, password secret; MOSQUITTO is its host:port
 //	up [FLAG…]             start sedge up on free ports; SEDGE_HUB_URL, API, BROKER and TRIGGERS are set
 //	down                   end it by SIGTERM; it must exit with 0 within 10 s
 //	until PATTERN sedge …  run it again and again until its stdout matches
@@ -60,13 +62,14 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"fails": cmdFails,
-			"up":    cmdUp,
-			"down":  cmdDown,
-			"until": cmdUntil,
-			"watch": cmdWatch,
-			"pub":   cmdPub,
-			"hears": cmdHears,
+			"fails":     cmdFails,
+			"mosquitto": cmdMosquitto,
+			"up":        cmdUp,
+			"down":      cmdDown,
+			"until":     cmdUntil,
+			"watch":     cmdWatch,
+			"pub":       cmdPub,
+			"hears":     cmdHears,
 		},
 	})
 }
@@ -92,7 +95,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	cmd.Path = filepath.Join(path[0], args[0])
 	cmd.Err = nil
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TZ", "WORK", "SEDGE_DATA_DIR", "SEDGE_HUB_URL", "SEDGE_TOKEN", "SEDGE_TOKEN_FILE", "SEDGE_OUTPUT"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TZ", "WORK", "SEDGE_DATA_DIR", "SEDGE_HUB_URL", "SEDGE_TOKEN", "SEDGE_TOKEN_FILE", "SEDGE_OUTPUT", "SEDGE_TIMEOUT", "SEDGE_WAIT"} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}
@@ -112,6 +115,15 @@ func cmdFails(ts *testscript.TestScript, neg bool, args []string) {
 	if got := cmd.ProcessState.ExitCode(); got != want {
 		ts.Fatalf("%q exits with %d, want %d", args[1:], got, want)
 	}
+}
+
+func cmdMosquitto(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.MkAbs("mosquitto")
+	ts.Check(os.Mkdir(dir, 0o700))
+	b, err := mqtttest.New(dir, mqtttest.Options{Users: map[string]string{"home": "secret"}})
+	ts.Check(err)
+	ts.Defer(b.Kill)
+	ts.Setenv("MOSQUITTO", b.Addr())
 }
 
 func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
@@ -144,7 +156,7 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 
 // listen connects a client that hears every message.
 func (h *house) listen(ts *testscript.TestScript, broker string) {
-	c, err := mqtt.New(mqtt.Config{URL: broker, ClientID: "test"})
+	c, err := mqtt.New(mqtt.Config{URL: broker, ClientID: "test", Username: "home", Password: "secret"})
 	ts.Check(err)
 	c.Subscribe([]string{"#"})
 	ctx, stop := context.WithCancel(context.Background())

@@ -86,8 +86,21 @@ func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error)
 		hint := fmt.Sprintf("if that is a broker, use it: sedge up --mqtt mqtt://%s\nelse choose another address: --broker-listen 127.0.0.1:1884", o.brokerListen)
 		return node.Carrier{}, &edge.Error{Code: edge.Conflict, Message: taken.Error(), Hint: hint}
 	}
+	if err != nil {
+		return node.Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: brokerHint(o)}
+	}
 	p.broker = b
-	return node.Carrier{Bus: b}, err
+	return node.Carrier{Bus: b}, nil
+}
+
+// brokerHint says what a broker that others can reach must have, if that is
+// what is wrong.
+func brokerHint(o upOptions) string {
+	host, _, err := net.SplitHostPort(o.brokerListen)
+	if err != nil || local(host) || o.brokerUsers != "" && o.brokerACL != "" {
+		return ""
+	}
+	return "say who may connect and what they may do: --broker-users FILE --broker-acl FILE"
 }
 
 func (p *program) metrics() http.Handler {

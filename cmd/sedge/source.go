@@ -141,9 +141,6 @@ func faulty(wrong []error) error {
 	if len(all.Faults) > 0 {
 		all.Hint = "sedge schema prints what a manifest may hold"
 	}
-	if strings.Contains(all.Message, "\n") {
-		all.Message = "\n" + all.Message
-	}
 	return all
 }
 

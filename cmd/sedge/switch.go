@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -35,28 +36,34 @@ func newDisable(sh *shell) *cobra.Command {
 // change does one thing to each of the named functions and tells what became
 // of them.
 func (sh *shell) change(ctx context.Context, done string, names []string, do func(*client.Client, context.Context, string) (edge.Change, error)) error {
-	var all []edge.Change
-	for _, name := range names {
-		err := sh.ask(ctx, name, func(c *client.Client) error {
-			change, err := do(c, ctx, name)
-			all = append(all, change)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return sh.printChanges(all, func(c edge.Change) string {
+	word := func(c edge.Change) string {
 		if !c.Changed {
 			return "unchanged"
 		}
 		return done
-	})
+	}
+	var all []edge.Change
+	for _, name := range names {
+		err := sh.ask(ctx, name, func(c *client.Client) error {
+			change, err := do(c, ctx, name)
+			if err == nil {
+				all = append(all, change)
+			}
+			return err
+		})
+		if err != nil {
+			return errors.Join(sh.printChanges(all, word), err)
+		}
+	}
+	return sh.printChanges(all, word)
 }
 
-// printChanges tells what became of functions, each with the word that word
-// gives.
+// printChanges tells what became of functions, if of any, each with the word
+// that word gives.
 func (sh *shell) printChanges(all []edge.Change, word func(edge.Change) string) error {
+	if len(all) == 0 {
+		return nil
+	}
 	if done, err := sh.structured(all); done {
 		return err
 	}
