@@ -58,7 +58,7 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.MQTT.CAFile, "mqtt-ca", "", "`FILE` with the certificate authority of your broker, PEM")
 	f.StringVar(&o.MQTT.CertFile, "mqtt-cert", "", "`FILE` with a client certificate, PEM")
 	f.StringVar(&o.MQTT.KeyFile, "mqtt-key", "", "`FILE` with its key, PEM")
-	f.DurationVar(&o.MQTT.KeepAlive, "mqtt-keepalive", mqtt.DefaultKeepAlive, "how long the link to your broker may be silent before it is tried, and away before it is dialled again")
+	f.DurationVar(&o.MQTT.KeepAlive, "mqtt-keepalive", mqtt.DefaultKeepAlive, "`TIME` that the link to your broker may be silent before it is tried, or away before it is dialled again")
 	f.StringVar(&o.HTTPListen, "http-listen", "127.0.0.1:7788", "`ADDRESS` for http triggers; \"off\" for none")
 	f.StringVar(&o.HTTPTokenFile, "http-token-file", "", "`FILE` with a token that http triggers ask for")
 	f.StringVar(&o.LogLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")

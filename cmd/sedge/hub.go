@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,8 +95,8 @@ func (sh *shell) tokenFiles() []string {
 	return []string{mine}
 }
 
-// explain adds to an error of the hub what only this machine knows: how to
-// start a hub, where its token should be, which function may have been meant.
+// explain adds to an error of the hub what only this program knows: how to give
+// it a token, and which function may have been meant.
 func (sh *shell) explain(ctx context.Context, err error, function string) error {
 	e, ok := errors.AsType[*edge.Error](err)
 	if !ok {
@@ -103,10 +104,6 @@ func (sh *shell) explain(ctx context.Context, err error, function string) error 
 	}
 	told := *e
 	switch e.Code {
-	case edge.Unavailable:
-		if u, perr := url.Parse(sh.hub); perr == nil && local(u.Hostname()) {
-			told.Hint = "is it running? start it with: sedge up"
-		}
 	case edge.Denied:
 		told.Hint = "set SEDGE_TOKEN_FILE to the hub's token file; sedge up says at start where that is"
 	case edge.NotFound:
@@ -119,11 +116,12 @@ func (sh *shell) explain(ctx context.Context, err error, function string) error 
 
 // similar returns the functions whose names are close to name, or "".
 func (sh *shell) similar(ctx context.Context, name string) string {
+	if name == "" {
+		return ""
+	}
 	names := sh.functionNames(ctx)
-	for _, n := range names {
-		if n == name {
-			return "" // it is there: something else was not found
-		}
+	if slices.Contains(names, name) {
+		return "" // it is there: something else was not found
 	}
 	if near := nearest(name, names); len(near) > 0 {
 		return either(near)

@@ -45,8 +45,11 @@ a lamp answers, on your own board, with the internet down.`,
 	grouped("look", newList(sh), newDescribe(sh), newLogs(sh), newEvents(sh), newDiff(sh), newHistory(sh))
 	grouped("act", newInvoke(sh), newState(sh), newDead(sh), newEnable(sh), newDisable(sh), newRollback(sh), newDelete(sh))
 	grouped("other", newSchema(sh), newVersion(sh))
+	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
+	root.InitDefaultCompletionCmd()
+	completion(root)
 	root.AddCommand(newRunner())
 	root.SetHelpFunc(help)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -54,6 +57,21 @@ a lamp answers, on your own board, with the internet down.`,
 	})
 	each(root, sh.finish)
 	return root
+}
+
+// completion makes cobra's verb of that name one of ours.
+func completion(root *cobra.Command) {
+	cmd, _, err := root.Find([]string{"completion"})
+	cobra.CheckErr(err)
+	cmd.Use, cmd.Args, cmd.RunE = "completion [COMMAND]", nil, group
+	cmd.Short = "Print a script that completes commands in your shell"
+	cmd.Long = "Print a script that completes commands in your shell, names of functions included."
+	cmd.Example = `  source <(sedge completion bash)       # in this shell
+  sedge completion bash | sudo tee /etc/bash_completion.d/sedge
+  sedge completion fish > ~/.config/fish/completions/sedge.fish`
+	for _, c := range cmd.Commands() {
+		c.Args = nil
+	}
 }
 
 // prepare takes what was not given as a flag from the environment, before any
@@ -120,6 +138,24 @@ func argsByUse(cmd *cobra.Command, args []string) error {
 		return wrongUsage(usage, "%s does not take %q", cmd.CommandPath(), args[len(words)])
 	}
 	return nil
+}
+
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [NAME...]",
+		Short:   "Help for a command",
+		Example: `  sedge help deploy`,
+		RunE: func(help *cobra.Command, names []string) error {
+			cmd, rest, err := help.Root().Find(names)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 && cmd.HasSubCommands() {
+				return group(cmd, rest)
+			}
+			return cmd.Help()
+		},
+	}
 }
 
 // nearest returns those names that a slip of the fingers turns into name.

@@ -28,7 +28,6 @@ type shell struct {
 	hub       string
 	token     string
 	tokenFile string
-	dataDir   string // where "sedge up" keeps its token on this machine
 }
 
 var outputs = []string{"table", "wide", "json", "yaml", "name"}

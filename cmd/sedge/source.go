@@ -130,9 +130,7 @@ func faulty(wrong []error) error {
 	all := &edge.Error{Code: edge.Invalid, Message: errors.Join(wrong...).Error()}
 	for _, err := range wrong {
 		if fs, ok := errors.AsType[functions.Faults](err); ok {
-			for _, f := range fs {
-				all.Faults = append(all.Faults, f)
-			}
+			all.Faults = append(all.Faults, fs...)
 		}
 		if e, ok := errors.AsType[*edge.Error](err); ok && all.Hint == "" {
 			all.Hint = e.Hint
