@@ -52,12 +52,14 @@ func (sh *shell) tableOn(w io.Writer, t table) {
 	}
 	var b strings.Builder
 	line := func(cellOf func(i int) cell) {
-		for n, i := range shown {
+		gap := 0
+		for _, i := range shown {
 			c := cellOf(i)
-			b.WriteString(sh.paint(w, c.color, c.text))
-			if n < len(shown)-1 {
-				b.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(c.text)+2))
+			if c.text != "" {
+				b.WriteString(strings.Repeat(" ", gap) + sh.paint(w, c.color, c.text))
+				gap = 0
 			}
+			gap += width[i] - utf8.RuneCountInString(c.text) + 2
 		}
 		b.WriteByte('\n')
 	}
@@ -65,7 +67,7 @@ func (sh *shell) tableOn(w io.Writer, t table) {
 	for _, row := range t.rows {
 		line(func(i int) cell { return row[i] })
 	}
-	io.WriteString(w, strings.ReplaceAll(b.String(), " \n", "\n"))
+	io.WriteString(w, b.String())
 }
 
 // oneLine makes a text that came from elsewhere safe for one line of a
