@@ -31,12 +31,10 @@ an error.`,
   sedge diff night-light 3 7       # numbers of sedge history, or revisions`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			differs, err := sh.diff(cmd.Context(), files, args)
-			if exitCode(err) == exitFailure {
-				fmt.Fprint(sh.talk) // say it as ever, but not with the code for "differs"
-				sh.exit(err)
-				return exitError(exitUsage)
-			}
-			if err == nil && differs {
+			switch {
+			case exitCode(err) == exitFailure: // which means "differs" here
+				return &codedError{err, exitUsage}
+			case err == nil && differs:
 				return exitError(exitFailure)
 			}
 			return err

@@ -26,7 +26,7 @@ const (
 const exitCodes = `Exit codes:
   0  done                          4  hub or broker unreachable, or time is up
   1  failed; diff: it differs      5  the function ran and returned an error
-  2  wrong usage or manifest       6  no token, or a wrong one
+  2  wrong usage or manifest       6  not allowed: no token, or a wrong one
   3  not found`
 
 // An exitError ends the program with its code and without a word: what there
@@ -34,6 +34,14 @@ const exitCodes = `Exit codes:
 type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// A codedError ends the program with a code of its own.
+type codedError struct {
+	error
+	code int
+}
+
+func (e *codedError) Unwrap() error { return e.error }
 
 // A ranError says that the function itself failed.
 type ranError struct{ failure functions.Failure }
@@ -53,6 +61,9 @@ func exitCode(err error) int {
 	if e, ok := errors.AsType[exitError](err); ok {
 		return int(e)
 	}
+	if e, ok := errors.AsType[*codedError](err); ok {
+		return e.code
+	}
 	if _, ok := errors.AsType[*ranError](err); ok {
 		return exitFunction
 	}
@@ -64,7 +75,7 @@ func exitCode(err error) int {
 			return exitNotFound
 		case edge.Timeout, edge.Unavailable:
 			return exitUnreachable
-		case edge.Denied, edge.Misdirected:
+		case edge.Denied, edge.Forbidden, edge.Misdirected:
 			return exitAuth
 		}
 		return exitFailure
