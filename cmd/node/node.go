@@ -93,7 +93,7 @@ func ackFirst(lg *slog.Logger) bool {
 // Dial returns how to reach a broker of the owner's.
 func (o Options) Dial(lg *slog.Logger) func(*store.Store) (Carrier, error) {
 	return func(st *store.Store) (Carrier, error) {
-		s, err := openSession(o.DataDir, o.Name, o.MQTT.URL)
+		s, err := openSession(o.DataDir, o.Name, o.MQTT.Shown())
 		if err != nil {
 			return Carrier{}, err
 		}

@@ -40,6 +40,11 @@ type MQTT struct {
 	KeepAlive    time.Duration
 }
 
+// Idle reports whether it is said as whom, but not which broker.
+func (m MQTT) Idle() bool {
+	return m.URL == "" && (m.Username != "" || m.PasswordFile != "" || m.CAFile != "" || m.CertFile != "" || m.KeyFile != "")
+}
+
 // Shown returns the URL as people may see it: without a password.
 func (m MQTT) Shown() string {
 	if u, err := url.Parse(m.URL); err == nil {

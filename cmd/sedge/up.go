@@ -66,6 +66,9 @@ func (sh *shell) up(ctx context.Context, o upOptions, file *node.ConfigFile) err
 	if err != nil {
 		return wrongUsage("", "%s", err)
 	}
+	if o.MQTT.Idle() {
+		return wrongUsage("like --mqtt mqtt://localhost:1883", "--mqtt is missing, which the other --mqtt flags are about")
+	}
 	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
 		return fmt.Errorf("find data directory: %w", err)
 	}
