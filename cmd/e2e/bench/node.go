@@ -25,7 +25,7 @@ spec:
   runtime: javascript
   triggers: [{mqtt: {topic: "%[1]s/in/{device}", qos: %[2]d}}]
   permissions: {publish: ["%[1]s/out/+"]}
-  delivery: {publishRate: 1000000}
+  delivery: {publishRate: 100000}
   scaling: {idle: %[3]s}
   source:
     inline: |
