@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,7 +28,8 @@ type child struct {
 	stderr  head
 	walls   []string
 	missing []string
-	gone    chan struct{} // closed when the process is reaped and every Run is done
+	gone    chan struct{}      // closed when the process is reaped and every Run is done
+	died    *functions.Failure // why it ended; read once gone is closed
 
 	mu     sync.Mutex
 	memory int64              // the limit, bytes; 0: none yet; guarded by mu
@@ -58,6 +60,7 @@ func (c *child) supervise(ctx context.Context) {
 	if c.group != nil {
 		c.group.remove()
 	}
+	c.died = f
 	c.link.End(f)
 }
 
@@ -114,16 +117,29 @@ func (c *child) lastWords() string {
 	return ""
 }
 
-// load gives the child its function.
+// loadTime is how long code may take to load, once its own limits have failed.
+const loadTime = 15 * time.Second
+
+// load gives the child its function. A child that does not load it is ended.
 func (c *child) load(ctx context.Context, src runner.Source) error {
-	err := c.link.Load(ctx, src)
+	within, stop := context.WithTimeout(ctx, loadTime)
+	defer stop()
+	err := c.link.Load(within, src)
 	if err == nil {
 		return nil
 	}
-	c.end(closed)
+	ended := errors.Is(err, runner.ErrEnded)
+	if !ended {
+		c.end(closed)
+	}
 	<-c.gone
-	if !errors.Is(err, functions.ErrUnfit) && ctx.Err() == nil {
-		return fmt.Errorf("%w%s", err, c.lastWords())
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case within.Err() != nil:
+		return fmt.Errorf("%w: code did not load within %v", functions.ErrUnfit, loadTime)
+	case ended && c.died.Code == functions.CodeDied:
+		return fmt.Errorf("%w: load: %w", functions.ErrUnfit, c.died)
 	}
 	return err
 }

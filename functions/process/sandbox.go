@@ -134,7 +134,7 @@ func (s *Sandbox) Start(ctx context.Context, fn functions.Function) (functions.I
 	res := fn.Manifest.Spec.Resources
 	if err := c.confine(int64(res.Memory)); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("start %s: %w", fn.Name(), err)
+		return nil, fmt.Errorf("start %s: %w: limit memory to %s: %w", fn.Name(), functions.ErrUnfit, size(int64(res.Memory)), err)
 	}
 	src := runner.Source{
 		Runtime:     fn.Manifest.Spec.Runtime,

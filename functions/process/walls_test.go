@@ -286,6 +286,23 @@ func TestMemoryIsLimitedWithoutControlGroups(t *testing.T) {
 	}
 }
 
+func TestCodeThatNeedsTooMuchMemoryToLoadIsUnfit(t *testing.T) {
+	s := open(t)
+	little := func(r *functions.Resources) { r.Memory = 8 << 20 }
+	f := function(t, `return 1`, little)
+	if o := invoke(start(t, s, f), f).wait(t); string(o.Returned) != "1" {
+		t.Errorf("in the least memory: %+v", o)
+	}
+	f, err := functions.New(f.Manifest, `const a = []; for (;;) a.push(new Array(100).fill(a)); export default () => 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Start(t.Context(), f)
+	if died, ok := errors.AsType[*functions.Failure](err); !errors.Is(err, functions.ErrUnfit) || !ok || died.Message != "killed: memory limit 8Mi" {
+		t.Errorf("Start = %v", err)
+	}
+}
+
 func TestARunnerThatDoesNotStartIsAnError(t *testing.T) {
 	for _, test := range []struct {
 		command []string

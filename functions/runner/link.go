@@ -20,6 +20,9 @@ const Grace = time.Second
 // within its timeout and [Grace].
 var ErrOverdue = errors.New("handler did not stop at its timeout")
 
+// ErrEnded is returned by [Link.Load] when the runner ended before it answered.
+var ErrEnded = errors.New("runner ended")
+
 // ErrProtocol is wrapped by what [Link.Run] returns when the runner broke the
 // rules of the wire.
 var ErrProtocol = errors.New("runner broke the protocol")
@@ -105,13 +108,14 @@ func (l *Link) Close() error { return l.conn.Close() }
 // longer, under way.
 func (l *Link) Ignored() int64 { return l.ignored.Load() }
 
-// Ready waits until the runner has introduced itself.
+// Ready waits until the runner has introduced itself. It returns [ErrEnded] if
+// the runner ended before.
 func (l *Link) Ready(ctx context.Context) error {
 	select {
 	case <-l.hello:
 		return nil
 	case <-l.closed:
-		return errors.New("runner ended before it was ready")
+		return ErrEnded
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -124,7 +128,7 @@ func (l *Link) Load(ctx context.Context, s Source) error {
 		return err
 	}
 	if !l.out.start(false) {
-		return errors.New("runner is gone")
+		return ErrEnded
 	}
 	buf, begin := beginFrame(l.out.waiting, kindLoad, 0)
 	buf = endFrame(s.append(buf), begin)
@@ -141,7 +145,7 @@ func (l *Link) Load(ctx context.Context, s Source) error {
 		}
 		return nil
 	case <-l.closed:
-		return errors.New("runner ended while it loaded")
+		return ErrEnded
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -325,7 +325,7 @@ func TestLoadTellsWhatIsWrongWithTheCode(t *testing.T) {
 		}
 		ctx, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
-		go p.next()
+		go newFrameReader(p.conn).next() // reads the load, and never answers; the bubble waits for it
 		if err := p.link.Load(ctx, Source{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Load without an answer = %v", err)
 		}

@@ -4,8 +4,8 @@ import "time"
 
 // The rate at which a runner may log.
 const (
-	linesPerSecond = 200
-	linesAtOnce    = 1000
+	linesPerSecond = 500
+	linesAtOnce    = 2000
 )
 
 // A throttle lets lines pass at a limited rate and counts what it stops. One

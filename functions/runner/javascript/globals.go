@@ -72,7 +72,10 @@ func (c *place) throw(err error) {
 }
 
 // globals are what JavaScript has outside of the language.
-var globals = []string{"console", "setTimeout", "setInterval", "clearTimeout", "clearInterval", "queueMicrotask"}
+var globals = []string{
+	"console", "setTimeout", "setInterval", "clearTimeout", "clearInterval", "queueMicrotask",
+	"atob", "btoa", "TextEncoder", "TextDecoder",
+}
 
 // addGlobals gives the runtime its globals. They are inherited by the global
 // object, so that none is made before it is used.
@@ -90,6 +93,14 @@ func (c *place) global(name string) sobek.Value {
 		return c.function(func(call sobek.FunctionCall) (sobek.Value, error) { return c.setTimer(call, true) })
 	case "queueMicrotask":
 		return c.function(c.queueMicrotask)
+	case "atob":
+		return c.function(c.atob)
+	case "btoa":
+		return c.function(c.btoa)
+	case "TextEncoder":
+		return c.textEncoder()
+	case "TextDecoder":
+		return c.textDecoder()
 	}
 	return c.function(c.clearTimer)
 }

@@ -21,7 +21,6 @@ type module struct {
 	program  *sobek.Program
 	async    bool // it awaits outside of functions, so the function returns a promise
 	commonJS bool // the function takes (module, exports)
-	uses     map[string]bool
 }
 
 // plainly keeps the parser from opening the files that source map comments name.
