@@ -48,8 +48,13 @@ func (b *Broker) Subscribe(filters []string) {
 // done is called once, maybe before Publish returns: with nil when the message
 // is delivered as far as it must be, which at QoS 1 is when every session that
 // is kept has acknowledged or stored it, and the agent, if it wants the message
-// itself, has acknowledged it.
+// itself, has acknowledged it. What the end of Run cuts off gets an error or no
+// word at all.
 func (b *Broker) Publish(p devices.Publication, done func(error)) {
+	if b.over.Load() {
+		done(errClosed)
+		return
+	}
 	if err := devices.CheckTopic(p.Topic); err != nil {
 		done(err)
 		return

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,7 +88,8 @@ type Broker struct {
 	retain   *retained
 	echo     *echo
 	hear     atomic.Pointer[func(devices.Message)]
-	boot     string // differs from one start to the next
+	over     atomic.Bool // Run has ended, or is about to
+	boot     string      // differs from one start to the next
 	names    atomic.Uint64
 	alarm    chan struct{} // holds a token when tidy has to look again
 
@@ -195,7 +197,8 @@ func (b *Broker) Addr() net.Addr { return b.listener.Addr() }
 
 // nextName returns a name for a new session that no other has or had.
 func (b *Broker) nextName(who identity) string {
-	return fmt.Sprintf("%s#%s%x", who.client, b.boot, b.names.Add(1))
+	client := who.client[:min(len(who.client), 64)]
+	return fmt.Sprintf("%s#%s%x", strings.ToValidUTF8(client, ""), b.boot, b.names.Add(1))
 }
 
 // Run serves until ctx ends; then it closes every connection, stores what must
@@ -203,6 +206,8 @@ func (b *Broker) nextName(who identity) string {
 // which must not wait; it may call Publish. Run is called once.
 func (b *Broker) Run(ctx context.Context, hear func(devices.Message)) error {
 	b.hear.Store(&hear)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	inner, stop := context.WithCancel(context.Background())
 	defer stop()
 	var parts, last sync.WaitGroup
@@ -216,8 +221,11 @@ func (b *Broker) Run(ctx context.Context, hear func(devices.Message)) error {
 		b.listener.Close()
 	})
 	err := b.accept(ctx)
+	cancel()
 	b.hear.Store(nil)
+	b.over.Store(true)
 	parts.Wait()
+	b.echo.fail(errClosed)
 	stop()
 	last.Wait()
 	if b.keeper != nil {

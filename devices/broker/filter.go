@@ -2,16 +2,24 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
 // Filters here are MQTT's own. Those of package devices read {name} as a
 // wildcard, which from a client would be a hole in the ACL.
 
+// maxText is the longest client id and filter, in bytes, that a client may have,
+// and the longest topic that is remembered when nothing is retained on it.
+const maxText = 1024
+
 // checkFilter returns nil if a client may subscribe to filter, as far as form goes.
 func checkFilter(filter string) error {
 	if filter == "" {
 		return errors.New("filter is empty")
+	}
+	if len(filter) > maxText {
+		return fmt.Errorf("filter is longer than %d bytes", maxText)
 	}
 	for rest, more := filter, true; more; {
 		var level string

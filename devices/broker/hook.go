@@ -86,6 +86,10 @@ func will(p packets.ConnectParams) *message {
 // that it has.
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	c := cl.Net.Conn.(*conn)
+	if len(c.who.client) > maxText {
+		h.b.denied.Add(1)
+		return false
+	}
 	if !h.b.users.check(c.who.user, pk.Connect.Password) {
 		h.b.denied.Add(1)
 		h.b.log.Warn("client is not who it says", "client", c.who.client, "user", c.who.user, "remote", cl.Net.Remote)

@@ -11,7 +11,7 @@ import (
 
 // Why a client is closed.
 var (
-	errClosed     = errors.New("connection is closed")
+	errClosed     = errors.New("closed")
 	errDenied     = errors.New("topic may not be written")
 	errMalformed  = errors.New("packet is malformed")
 	errUnreleased = errors.New("too many packets at QoS 2 are not released")

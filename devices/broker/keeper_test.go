@@ -12,6 +12,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/edge/sqlite"
 )
 
 func TestSessionsAndRetainedSurviveARestart(t *testing.T) {
@@ -235,4 +236,25 @@ func TestADamagedDatabaseIsSetAside(t *testing.T) {
 	if all, _ := filepath.Glob(filepath.Join(dir, "broker.db.damaged-*")); len(all) != 1 {
 		t.Errorf("set aside are %v, want one file", all)
 	}
+}
+
+func TestWhileTheDatabaseFailsNothingIsAcknowledgedThatMustBeKept(t *testing.T) {
+	b := run(t, Config{Dir: t.TempDir()})
+	alter := func(sql string) {
+		t.Helper()
+		if err := b.keeper.db.Update(func(tx *sqlite.Tx) error { _, err := tx.Exec(sql); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lamp := dial(t, b.Addr(), hello{id: "lamp", keep: true})
+	lamp.subscribe("set", 1)
+	c := dial(t, b.Addr(), hello{id: "switch"})
+	alter(`ALTER TABLE messages RENAME TO away`)
+	c.publish("set", "on", 1, 1)
+	lamp.expect(packets.Publish) // is delivered all the same
+	eventually(t, "Status says so", func() bool { return len(b.Status().Faults) == 1 })
+	c.nothing()
+	alter(`ALTER TABLE away RENAME TO messages`)
+	c.expect(packets.Puback)
+	eventually(t, "Status says no more", func() bool { return len(b.Status().Faults) == 0 })
 }

@@ -162,6 +162,25 @@ func TestFiltersAndRetainedTopicsAreBounded(t *testing.T) {
 	}
 }
 
+func TestTextsAreBounded(t *testing.T) {
+	b := run(t, Config{}, "#")
+	long := strings.Repeat("x", maxText+1)
+	if _, code := tryDial(t, b.Addr(), hello{id: long}); code == 0 {
+		t.Error("connected with a client id of more than 1 KiB")
+	}
+	c := dial(t, b.Addr(), hello{id: long[:maxText]})
+	if code := c.subscribe(long, 0); code < 0x80 {
+		t.Error("subscribed to a filter of more than 1 KiB")
+	}
+	c.publish(long, "x", 0, 0)
+	if m := b.hears(t); m.Topic != long || len(m.Session) > 100 {
+		t.Errorf("heard a topic of %d bytes in session %s", len(m.Topic), m.Session)
+	}
+	if n := len(b.topics.routes); n != 0 {
+		t.Errorf("%d routes are remembered, want 0", n)
+	}
+}
+
 func TestClientsThatDoNotReadHoldUpNobody(t *testing.T) {
 	b := run(t, Config{Limits: Limits{Queue: 100, QueueBytes: 1 << 20}})
 	var slow []*client

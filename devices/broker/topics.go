@@ -107,6 +107,9 @@ func (t *topics) route(topic string) *route {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r = t.findLocked(strings.Clone(topic)) // the clone keeps no packet alive
+	if len(topic) > maxText {
+		return r
+	}
 	if len(t.routes) >= maxRoutes {
 		clear(t.routes)
 	}
