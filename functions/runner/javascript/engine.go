@@ -34,7 +34,12 @@ const warmUp = `export default function (event, sedge) {
 }`
 
 // Load compiles a module and runs it once, to see that it runs.
-func (Engine) Load(ctx context.Context, s runner.Source) (runner.Program, error) {
+func (Engine) Load(ctx context.Context, s runner.Source) (_ runner.Program, err error) {
+	defer func() {
+		if x := recover(); x != nil { // of the parser or the compiler, which are not made for hostile code
+			err = &functions.Failure{Code: functions.CodeLoad, Message: fmt.Sprintf("code that the engine cannot take: %v", x)}
+		}
+	}()
 	m, err := compile(s.Name+".js", s.Code)
 	if err != nil {
 		return nil, err

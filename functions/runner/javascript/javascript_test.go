@@ -209,6 +209,8 @@ func FuzzCode(f *testing.F) {
 	f.Add(`module.exports = class { #p = 1; static { this.x = /(?<y>a)/u } }`)
 	f.Add("export const handle = async ({payload: {a = 1, ...b} = {}}) => `${a}` ?? b?.c")
 	f.Fuzz(func(t *testing.T, code string) {
+		stuck := time.AfterFunc(10*time.Second, func() { panic("stuck: " + code) })
+		defer stuck.Stop()
 		p, err := Engine{}.Load(t.Context(), runner.Source{Name: "f", Code: code, Timeout: 50 * time.Millisecond})
 		if err != nil {
 			if f, ok := errors.AsType[*functions.Failure](err); !ok || f.Message == "" {
