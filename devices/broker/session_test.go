@@ -125,7 +125,7 @@ func TestACleanStartForgetsWhatWaited(t *testing.T) {
 
 func TestASecondConnectionTakesTheSessionOver(t *testing.T) {
 	for _, version := range []byte{4, 5} {
-		b := run(t, Config{}, "#")
+		b := run(t, Config{})
 		h := hello{id: "lamp", version: version, keep: true, expiry: 60}
 		first := dial(t, b.Addr(), h)
 		first.subscribe("lamp/set", 1)
