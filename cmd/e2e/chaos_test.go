@@ -72,6 +72,11 @@ func begin(t *testing.T, broker *mqtttest.Broker, url string, rate int, env ...s
 	crowd := newCrowd(broker.Addr(), "device", 8, rate)
 	r.wg.Go(func() { r.sent, r.err = crowd.run(t.Context(), r.stop) })
 	t.Cleanup(r.wg.Wait) // the context has ended by then
+	t.Cleanup(func() {
+		if t.Failed() && r.node.cmd != nil {
+			r.node.account(t)
+		}
+	})
 	return r
 }
 
@@ -128,17 +133,29 @@ func (r *run) counted(t *testing.T) {
 	}
 }
 
+// persistent starts a broker with no limit on what it keeps for who is absent.
+// It saves all that when it is stopped, and not, as mqtttest's own does, at each
+// change: that would be the only thing it does.
+func persistent(t *testing.T) *mqtttest.Broker {
+	return mqtttest.Start(t, mqtttest.Options{
+		MaxInflight: -1,
+		MaxQueued:   -1,
+		Config:      "persistence true\npersistence_location " + t.TempDir() + "/",
+	})
+}
+
 // killed runs a node that is killed so many times within half a second of its
 // start.
 func killed(t *testing.T, times int, env ...string) (*run, verdict) {
 	random := chance(t)
-	broker := mqtttest.Start(t, mqtttest.Options{Persistent: true, MaxInflight: -1, MaxQueued: -1})
+	broker := persistent(t)
 	r := begin(t, broker, broker.URL(), 300, env...)
 	for range times {
 		pause(t.Context(), time.Duration(random.Int64N(int64(500*time.Millisecond))))
 		r.node.kill(t)
 		r.node.start(t)
 	}
+	r.probe(t, "late")
 	return r, r.quiet(t)
 }
 
@@ -162,7 +179,7 @@ func TestChaosANodeThatAcknowledgesFirstIsSeenToLose(t *testing.T) {
 
 func TestChaosABrokerThatRestartsCostsNothing(t *testing.T) {
 	random := chance(t)
-	broker := mqtttest.Start(t, mqtttest.Options{Persistent: true, MaxInflight: -1, MaxQueued: -1})
+	broker := persistent(t)
 	r := begin(t, broker, broker.URL(), 300)
 	for i := range *cycles {
 		pause(t.Context(), time.Duration(random.Int64N(int64(300*time.Millisecond))))
@@ -196,10 +213,9 @@ func TestChaosABrokerThatForgetsIsSubscribedToAgain(t *testing.T) {
 }
 
 func TestChaosAHalfOpenLinkIsLeftAndCostsNothing(t *testing.T) {
-	const keepAlive = time.Second
-	broker := mqtttest.Start(t, mqtttest.Options{Persistent: true, MaxInflight: -1, MaxQueued: -1})
+	broker := persistent(t)
 	proxy := mqtttest.StartProxy(t, broker.Addr())
-	r := begin(t, broker, "mqtt://"+proxy.Addr(), 100, "SEDGE_MQTT_KEEPALIVE="+keepAlive.String())
+	r := begin(t, broker, "mqtt://"+proxy.Addr(), 100)
 	c := r.node.client(t)
 	for i := range 20 {
 		proxy.Silence()

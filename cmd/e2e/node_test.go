@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
 
+	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/client"
 	"github.com/sedge-iot/sedge/functions"
 )
@@ -86,12 +87,16 @@ type node struct {
 	cmd  *exec.Cmd // nil while it is down
 }
 
+// keepAlive is as short as it can be, so that a lost link is soon seen and soon
+// dialled again.
+const keepAlive = time.Second
+
 // newNode readies a node that joins the broker at the URL; it is ended with the
 // test if it is up then.
 func newNode(t *testing.T, broker string, env ...string) *node {
 	t.Helper()
 	n := &node{dir: t.TempDir(), api: freeAddress(t), env: env}
-	n.args = []string{"up", "--mqtt", broker, "--data-dir", n.dir, "--listen", n.api, "--http-listen", freeAddress(t)}
+	n.args = []string{"up", "--mqtt", broker, "--mqtt-keepalive", keepAlive.String(), "--data-dir", n.dir, "--listen", n.api, "--http-listen", "off"}
 	t.Cleanup(func() {
 		if n.cmd != nil {
 			n.kill(t)
@@ -241,6 +246,22 @@ func (n *node) settled(ctx context.Context, t *testing.T, c *client.Client) erro
 		}
 	}
 	return busy
+}
+
+// account tells what the functions did and what they did last.
+func (n *node) account(t *testing.T) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(context.Background(), 5*time.Second) // the test's own may be over
+	defer stop()
+	c := n.client(t)
+	all, err := c.Functions(ctx)
+	t.Logf("the node's functions: %v", err)
+	for _, f := range all {
+		t.Logf("%s: %s %s %+v, waiting %d, running %d, last error %v", f.Name, f.Phase, f.Reason, f.Counts, f.Waiting, f.Running, f.LastErr)
+	}
+	for step, err := range c.Events(ctx, edge.Query{Last: 40}) {
+		t.Logf("%v %+v", err, step)
+	}
 }
 
 // clean checks that the node's functions have done all that they took.

@@ -59,7 +59,8 @@ func Start(t testing.TB, o Options) *Broker {
 	t.Cleanup(func() {
 		b.Kill()
 		if t.Failed() {
-			t.Logf("the broker's log:\n%s", b.Log())
+			log := b.Log()
+			t.Logf("the end of the broker's log:\n%s", log[max(0, len(log)-4096):])
 		}
 	})
 	return b
