@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -56,22 +59,21 @@ type Config struct {
 // goroutines.
 type Agent struct {
 	Config
-	boot    string       // prefix of the ids this process gives
-	ids     atomic.Int64 // events and invocations numbered by this process
-	seq     atomic.Int64 // positions in inbox and outbox
-	unacked atomic.Int64 // messages heard and not acknowledged
-	paused  atomic.Bool  // the bus is, because too much is unacknowledged or the disk fails
+	boot  string       // prefix of the ids this process gives
+	ids   atomic.Int64 // events and invocations numbered by this process
+	seq   atomic.Int64 // positions in inbox and outbox
+	heard atomic.Int64 // messages
+	load  load
 
 	routes atomic.Pointer[routes]
+	valve  *valve
 	loops  loops
 	timers *timers
-	trail  *ring[step]
-	logs   *ring[line]
-	heard  atomic.Int64 // messages
+	trail  *ring[edge.Step]
+	logs   *ring[edge.LogLine]
+	work   sync.WaitGroup // starts, closings and loads of functions
 
-	work sync.WaitGroup  // starts, closings and loads of functions
-	ctx  context.Context // of Run's work; set by New, ended by stop
-	stop context.CancelFunc
+	changing sync.Mutex // held while a definition is changed
 
 	mu        sync.Mutex
 	functions map[string]*function // guarded by mu; a removed one stays until its publishes are out
@@ -89,11 +91,11 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		Config:    cfg,
 		boot:      newBoot(),
-		trail:     newRing[step](1024),
-		logs:      newRing[line](1024),
+		valve:     newValve(cfg.Bus),
+		trail:     newRing[edge.Step](1024),
+		logs:      newRing[edge.LogLine](1024),
 		functions: map[string]*function{},
 	}
-	a.ctx, a.stop = context.WithCancel(context.Background())
 	a.timers = newTimers(a)
 	a.routes.Store(&routes{})
 	if err := a.recover(); err != nil {
@@ -106,21 +108,20 @@ func New(cfg Config) (*Agent, error) {
 // within ten seconds, and returns nil. It returns an error only for what
 // waiting cannot mend.
 func (a *Agent) Run(ctx context.Context) error {
-	defer a.stop()
 	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopStoring()
 	stored := make(chan error, 1)
 	go func() { stored <- a.Store.Run(storing) }() // awaited below
 
-	hearing, stopHearing := context.WithCancel(ctx)
-	defer stopHearing()
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWorking()
 	var g errgroup.Group
 	g.Go(func() error { return a.timers.run(working) })
 	g.Go(func() error { return a.watchDisk(working) })
 	g.Go(func() error { return a.checkpoints(working) })
-	a.each((*function).begin)
+	for _, f := range a.all() {
+		f.begin()
+	}
 
 	// The bus is the last to begin and the first to end: nothing new comes
 	// while what has come is brought to an end. But it must still publish then,
@@ -132,45 +133,28 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	var err error
 	select {
-	case <-hearing.Done():
+	case <-ctx.Done():
 	case err = <-bus:
 		bus <- nil
 	case err = <-stored:
 		stored <- nil
 	}
-	a.Bus.Pause()
+	a.valve.set(ending, true)
 	a.finish()
 	stopBus()
 	err = errors.Join(err, <-bus)
 	stopWorking()
 	err = errors.Join(err, g.Wait())
-	a.stop()
 	a.work.Wait()
 	stopStoring()
 	return errors.Join(err, <-stored)
 }
 
-// finish lets the attempts under way end, for five seconds, stores what still
-// waits, and closes the runners.
-func (a *Agent) finish() {
-	deadline := time.Now().Add(5 * time.Second)
-	var wg sync.WaitGroup
-	a.each(func(f *function) { wg.Go(func() { f.end(deadline) }) })
-	wg.Wait()
-	a.saveGates()
-}
-
-// each calls do for every function, one after another, without holding mu.
-func (a *Agent) each(do func(*function)) {
+// all returns the functions there are.
+func (a *Agent) all() []*function {
 	a.mu.Lock()
-	fs := make([]*function, 0, len(a.functions))
-	for _, f := range a.functions {
-		fs = append(fs, f)
-	}
-	a.mu.Unlock()
-	for _, f := range fs {
-		do(f)
-	}
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Values(a.functions))
 }
 
 // function returns the function of that name that is defined, or nil.

@@ -57,10 +57,11 @@ func (t *attempt) Peek(key string) ([]byte, error) {
 // Publish sends p before the outcome is known, and waits until the broker has
 // it.
 func (t *attempt) Publish(p devices.Publication) error {
-	if fail := t.f.permit([]devices.Publication{p}, t.d.event); fail != nil {
+	if fail := t.permit([]devices.Publication{p}); fail != nil {
 		return fail
 	}
-	t.f.remember(p, t.d.event.Hops)
+	t.f.meter(1)
+	t.f.remember(p, t.d.event.Hops+1)
 	done := make(chan error, 1)
 	t.f.a.Bus.Publish(p, func(err error) { done <- err })
 	return <-done
@@ -75,8 +76,16 @@ func (t *attempt) Log(level functions.Level, text string) {
 func (t *attempt) Done(o functions.Outcome) {
 	f := t.f
 	f.mu.Lock()
-	if o.Err != nil && o.Err.Code.RunnerEnded() && t.w.crowd == 0 {
-		t.w.crowd = t.w.running
+	switch {
+	case o.Err == nil:
+		f.failures = 0
+	case o.Err.Code.RunnerEnded():
+		if t.w.crowd == 0 {
+			t.w.crowd = t.w.running
+		}
+		f.overLocked(t.w)
+	case o.Err.Code == functions.CodeClosed:
+		f.overLocked(t.w)
 	}
 	f.running--
 	t.w.running--
@@ -88,15 +97,13 @@ func (t *attempt) Done(o functions.Outcome) {
 	if !t.w.retiring && f.worker == t.w && t.w.running == 0 {
 		f.armLocked(t.w.last.Add(f.idleTime()))
 	}
-	retired := t.w.retiring && t.w.running == 0
-	f.mu.Unlock()
-	if retired {
+	if t.w.retiring && t.w.running == 0 {
 		f.close(t.w)
 	}
-	switch {
-	case o.Err != nil:
+	f.mu.Unlock()
+	if o.Err != nil {
 		f.failed(t, o.Err, alone)
-	default:
+	} else {
 		f.succeeded(t, o)
 	}
 	f.pump()

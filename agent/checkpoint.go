@@ -26,27 +26,31 @@ func (a *Agent) checkpoints(ctx context.Context) error {
 }
 
 func (a *Agent) saveGates() {
-	a.each(func(f *function) {
-		f.mu.Lock()
-		memories := map[int]json.RawMessage{}
-		changed := f.plan.snapshot()
-		for i, t := range f.plan.triggers {
-			if t.memory != nil {
-				memories[i] = t.memory
-			}
+	for _, f := range a.all() {
+		f.saveGates()
+	}
+}
+
+func (f *function) saveGates() {
+	f.mu.Lock()
+	memories := map[int]json.RawMessage{}
+	changed := f.plan.snapshot()
+	for i, t := range f.plan.triggers {
+		if t.memory != nil {
+			memories[i] = t.memory
 		}
-		f.mu.Unlock()
-		if !changed || f.removed.Load() {
-			return
-		}
-		all, err := json.Marshal(memories)
-		if err == nil {
-			err = a.Store.SaveGate(f.name, all)
-		}
-		if err != nil {
-			a.Logger.Warn("what triggers remember could not be stored", "fn", f.name, "err", err)
-		}
-	})
+	}
+	f.mu.Unlock()
+	if !changed || f.removed.Load() {
+		return
+	}
+	all, err := json.Marshal(memories)
+	if err == nil {
+		err = f.a.Store.SaveGate(f.name, all)
+	}
+	if err != nil {
+		f.a.Logger.Warn("what triggers remember could not be stored", "fn", f.name, "err", err)
+	}
 }
 
 // restoreGates lets the triggers remember what the last checkpoint held.

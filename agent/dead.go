@@ -133,7 +133,7 @@ func (a *Agent) resend(ctx context.Context, l store.DeadLetter) error {
 		Seq: a.seq.Add(1), Function: l.Function, Lane: l.Lane,
 		Publication: devices.Publication{Topic: l.Event.Topic, Payload: l.Event.Payload, QoS: l.Event.QoS},
 	}}
-	ln.out = append(ln.out, og)
+	f.queueLocked(ln, []*outgoing{og})
 	f.mu.Unlock()
 	err := a.commit(ctx, &store.Change{Undead: []int64{l.ID}, Outbox: []store.Outgoing{og.Outgoing}})
 	f.mu.Lock()

@@ -92,7 +92,7 @@ func (a *Agent) recoverOutbox(rows []store.Outgoing) {
 			a.functions[row.Function] = f
 		}
 		l := f.laneLocked(row.Lane)
-		l.out = append(l.out, &outgoing{f: f, lane: l, Outgoing: row, state: lost, row: true})
+		f.queueLocked(l, []*outgoing{{f: f, lane: l, Outgoing: row, state: lost, row: true}})
 		f.lost = true
 	}
 }
@@ -101,6 +101,8 @@ func (a *Agent) recoverOutbox(rows []store.Outgoing) {
 // does not load is refused, and what was there before stays; the error is an
 // *edge.Error then. What waits for the function runs on the new definition.
 func (a *Agent) Put(ctx context.Context, d edge.Definition) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
 	if err := functions.Validate(d.Function.Manifest); err != nil {
 		return invalid(d.Function.Name(), err)
 	}
@@ -109,16 +111,14 @@ func (a *Agent) Put(ctx context.Context, d edge.Definition) error {
 		return invalid(d.Function.Name(), err)
 	}
 	f := a.claim(d.Function.Name())
-	w, err := a.tryOut(ctx, f, d)
+	w, err := a.tryOut(ctx, f, d, p)
 	if err != nil {
 		a.unclaim(f)
 		return err
 	}
-	if err := a.Store.PutFunction(d, a.position()); err != nil {
+	if err := a.Store.PutFunction(d, edge.Position{}); err != nil { // no position: definitions come from no hub yet
 		a.unclaim(f)
-		if w != nil {
-			f.close(w)
-		}
+		f.close(w)
 		return fmt.Errorf("store function %s: %w", f.name, err)
 	}
 	f.set(d, p)
@@ -149,20 +149,24 @@ func (a *Agent) unclaim(f *function) {
 	defer f.mu.Unlock()
 	if f.removed.Load() && len(f.lanes) == 0 {
 		delete(a.functions, f.name)
+		f.closed = true
+		f.alarm.Stop()
 	}
 }
 
 // tryOut starts a worker of d's revision, unless it is the current one already
 // or is not to run. A revision that cannot be loaded is refused; if a runner
 // just cannot be had now, that is for later.
-func (a *Agent) tryOut(ctx context.Context, f *function, d edge.Definition) (*worker, error) {
+func (a *Agent) tryOut(ctx context.Context, f *function, d edge.Definition, p *plan) (*worker, error) {
 	f.mu.Lock()
 	same := !f.removed.Load() && f.def.Function.Revision == d.Function.Revision && f.failing == ""
 	f.mu.Unlock()
 	if same || !d.Enabled {
 		return nil, nil
 	}
-	w, err := f.start(ctx, d.Function)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	w, err := f.start(ctx, d.Function, p)
 	switch {
 	case errors.Is(err, functions.ErrUnfit):
 		return nil, &edge.Error{
@@ -199,9 +203,7 @@ func (f *function) put(d edge.Definition, w *worker) {
 	}
 	f.armLocked(now)
 	f.mu.Unlock()
-	if old != nil {
-		f.close(old)
-	}
+	f.close(old)
 	f.pump()
 }
 
@@ -209,27 +211,31 @@ func (f *function) put(d edge.Definition, w *worker) {
 // were discarded. Attempts under way end. With purge its state and dead letters
 // go too. A missing function is an *edge.Error.
 func (a *Agent) Remove(ctx context.Context, name string, purge bool) (discarded int, err error) {
+	a.changing.Lock()
+	defer a.changing.Unlock()
 	f := a.function(name)
 	if f == nil {
 		return 0, notFound(name)
 	}
 	f.removed.Store(true)
 	a.reroute()
+	if _, err := a.Store.DeleteFunction(name, purge, edge.Position{}); err != nil {
+		f.removed.Store(false)
+		a.reroute()
+		return 0, fmt.Errorf("delete function %s: %w", name, err)
+	}
 	a.timers.cancel(a.timers.of(name))
 	discarded = f.discardWaiting()
-	if _, err := a.Store.DeleteFunction(name, purge, a.position()); err != nil {
-		return discarded, fmt.Errorf("delete function %s: %w", name, err)
-	}
 	f.mu.Lock()
 	old := retireLocked(f.worker)
 	f.worker = nil
 	f.mu.Unlock()
-	if old != nil {
-		f.close(old)
-	}
+	f.close(old)
 	a.unclaim(f)
 	return discarded, nil
 }
+
+const deletedWhy = "the function was deleted"
 
 // discardWaiting ends all that waits for the function.
 func (f *function) discardWaiting() int {
@@ -244,9 +250,9 @@ func (f *function) discardWaiting() int {
 			}
 			n++
 			d.remove(c)
-			f.step(edge.Step{What: edge.StepDiscarded, Why: "the function was deleted"}, &d.event)
+			f.step(edge.Step{What: edge.StepDiscarded, Why: deletedWhy}, &d.event)
 			if d.answer != nil {
-				d.answer(answer{failure: &functions.Failure{Code: functions.CodeClosed, Message: "the function was deleted"}})
+				d.answer(answer{failure: &functions.Failure{Code: functions.CodeClosed, Message: deletedWhy}})
 			}
 			receipts = append(receipts, f.finishLocked(d, edge.StepDiscarded))
 		}
@@ -304,9 +310,6 @@ func (a *Agent) reroute() {
 	a.Bus.Subscribe(slices.Compact(rt.filters))
 }
 
-// position is what definitions are stored with while they come from no hub.
-func (a *Agent) position() edge.Position { return edge.Position{} }
-
 func notFound(name string) *edge.Error {
 	return &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("there is no function %s on this node", name), Hint: "see what there is: sedge list"}
 }
@@ -314,11 +317,11 @@ func notFound(name string) *edge.Error {
 // Functions returns how the node's functions are, by name.
 func (a *Agent) Functions() []edge.FunctionStatus {
 	var list []edge.FunctionStatus
-	a.each(func(f *function) {
+	for _, f := range a.all() {
 		if !f.removed.Load() {
 			list = append(list, f.status())
 		}
-	})
+	}
 	slices.SortFunc(list, func(x, y edge.FunctionStatus) int { return cmp.Compare(x.Name, y.Name) })
 	return list
 }
@@ -353,7 +356,7 @@ func (f *function) phaseLocked() (edge.Phase, string) {
 		return edge.Failing, f.failing
 	case f.worker != nil:
 		return edge.Running, ""
-	case f.starting:
+	case f.starting != nil:
 		return edge.Starting, ""
 	}
 	return edge.Asleep, ""

@@ -70,6 +70,16 @@ func (d *delivery) remove(c *store.Change) {
 	}
 }
 
+// waitsFor reports whether one of d's publishes is in that state.
+func (d *delivery) waitsFor(s outState) bool {
+	for _, og := range d.out {
+		if og.state == s {
+			return true
+		}
+	}
+	return false
+}
+
 // takeReceipt returns d's receipt, or nil if it has none or it was taken before.
 func (d *delivery) takeReceipt() *receipt {
 	r := d.receipt
@@ -80,16 +90,24 @@ func (d *delivery) takeReceipt() *receipt {
 // A receipt stands for a message until each of its deliveries is settled: done
 // or stored. The last one acknowledges the message. A nil receipt is settled.
 type receipt struct {
-	ack     devices.Acknowledger // or nil
-	unacked *atomic.Int64        // of the agent; counts receipts whose message is not acknowledged
-	left    atomic.Int32
+	ack  devices.Acknowledger // or nil
+	load *load                // counts it until it is settled, or nil
+	size int                  // of the message, bytes
+	left atomic.Int32
 }
 
-// newReceipt returns a receipt that calls settled when n deliveries are.
-func newReceipt(a *Agent, n int, settled func()) *receipt {
-	r := &receipt{ack: acknowledge(settled), unacked: &a.unacked}
+// newReceipt returns a receipt for a message that n have to settle.
+func newReceipt(a *Agent, n int, ack devices.Acknowledger, size int) *receipt {
+	r := &receipt{ack: ack, load: &a.load, size: size}
 	r.left.Store(int32(n))
-	a.unacked.Add(1)
+	r.load.add(1, size)
+	return r
+}
+
+// join returns a receipt that settles a and b.
+func join(a, b *receipt) *receipt {
+	r := &receipt{ack: acknowledge(func() { a.settle(); b.settle() })}
+	r.left.Store(1)
 	return r
 }
 
@@ -103,9 +121,18 @@ func (r *receipt) settle() {
 	if r == nil || r.left.Add(-1) != 0 {
 		return
 	}
-	r.unacked.Add(-1)
+	if r.load != nil {
+		r.load.add(-1, -r.size)
+	}
 	if r.ack != nil {
 		r.ack.Ack()
+	}
+}
+
+// settle settles all of rs.
+func settle(rs []*receipt) {
+	for _, r := range rs {
+		r.settle()
 	}
 }
 
@@ -150,7 +177,7 @@ func (l *lane) empty() bool { return len(l.list) == 0 && len(l.out) == 0 }
 // An outgoing is one publish of a successful attempt, until it is confirmed.
 type outgoing struct {
 	f    *function
-	d    *delivery // nil once the delivery is finished or was recovered without it
+	d    *delivery // nil when it is in the outbox: then its delivery is done
 	lane *lane
 	store.Outgoing
 	state  outState

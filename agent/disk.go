@@ -2,57 +2,131 @@ package agent
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sedge-iot/sedge/edge"
 )
 
-// relieve closes the inbound connection when far more messages are
-// unacknowledged than the disk can take in: the broker keeps what comes until
-// there is room. It is called for each message, and must be quick.
+// A load is what was heard and is not acknowledged.
+type load struct{ messages, bytes atomic.Int64 }
+
+// What of it may be in memory, bytes: above the first, what comes is stored at
+// once; above the second, hearing is paused.
+const (
+	highBytes = 8 << 20
+	fullBytes = 32 << 20
+)
+
+func (l *load) add(messages int64, bytes int) {
+	l.messages.Add(messages)
+	l.bytes.Add(int64(bytes))
+}
+
+// pressing reports whether so much is unacknowledged that what runs is stored too.
+func (l *load) pressing(most int) bool { return l.messages.Load() > int64(most)/2 }
+
+// high reports whether more is unacknowledged than should be.
+func (l *load) high(most int) bool {
+	return l.messages.Load() > int64(most) || l.bytes.Load() > highBytes
+}
+
+// full reports whether far more is unacknowledged than the disk can take in.
+func (l *load) full(most int) bool {
+	return l.messages.Load() > 8*int64(most) || l.bytes.Load() > fullBytes
+}
+
+// low reports whether there is room again.
+func (l *load) low(most int) bool {
+	return l.messages.Load() <= int64(most)/2 && l.bytes.Load() <= highBytes
+}
+
+// A valve lets messages in while there is nothing against it. Closed, it leaves
+// them with the broker, which keeps them.
+type valve struct {
+	bus     Bus
+	against atomic.Uint32 // reasons
+	crowd   chan struct{} // holds a token when crowded was set
+
+	mu sync.Mutex // held while against and the bus are brought into line
+}
+
+// A reason stands against hearing.
+type reason uint32
+
+const (
+	crowded reason = 1 << iota // too much is unacknowledged
+	failing                    // the disk is full or fails
+	ending                     // the agent is
+)
+
+func newValve(bus Bus) *valve { return &valve{bus: bus, crowd: make(chan struct{}, 1)} }
+
+// set notes that r stands against hearing, or no longer does, and reports
+// whether that is new.
+func (v *valve) set(r reason, stands bool) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	before := reason(v.against.Load())
+	after := before &^ r
+	if stands {
+		after |= r
+	}
+	v.against.Store(uint32(after))
+	switch {
+	case before == 0 && after != 0:
+		v.bus.Pause()
+	case before != 0 && after == 0:
+		v.bus.Resume()
+	}
+	return before != after
+}
+
+func (v *valve) has(r reason) bool { return reason(v.against.Load())&r != 0 }
+func (v *valve) shut() bool        { return v.against.Load() != 0 }
+
+// relieve leaves what comes with the broker while far more is unacknowledged
+// than the disk can take in. It is called for each message, and must be quick.
 func (a *Agent) relieve() {
-	if a.unacked.Load() > 8*int64(a.Unacked) && a.paused.CompareAndSwap(false, true) {
-		a.Logger.Warn("hearing paused: the disk does not keep up", "unacked", a.unacked.Load())
-		a.Bus.Pause()
-		a.work.Go(a.resumeWhenRelieved)
+	if !a.load.full(a.Unacked) || a.valve.has(crowded) || !a.valve.set(crowded, true) {
+		return
+	}
+	a.Logger.Warn("hearing paused: the disk does not keep up", "unacked", a.load.messages.Load(), "bytes", a.load.bytes.Load())
+	select {
+	case a.valve.crowd <- struct{}{}:
+	default:
 	}
 }
 
-// watchDisk pauses hearing while the disk is full or fails, for nothing can be
-// stored then, and what is not stored must not be acknowledged.
+// watchDisk keeps the valve shut while the disk is full or fails, for nothing
+// can be stored then, and what is not stored must not be acknowledged; and
+// opens it once what was too much has become little.
 func (a *Agent) watchDisk(ctx context.Context) error {
 	for {
+		err := a.Store.Healthy()
+		switch changed := a.valve.set(failing, err != nil); {
+		case changed && err != nil:
+			a.Logger.Error("hearing paused: the disk fails", "err", err)
+		case changed:
+			a.Logger.Info("the disk works again")
+		}
+		var again <-chan time.Time
+		switch {
+		case !a.valve.has(crowded):
+		case a.load.low(a.Unacked):
+			a.valve.set(crowded, false)
+			a.Logger.Info("hearing resumed: the disk has caught up")
+		default:
+			again = time.After(100 * time.Millisecond)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-a.Store.Health():
+		case <-a.valve.crowd:
+		case <-again:
 		}
-		err := a.Store.Healthy()
-		switch {
-		case err != nil && a.paused.CompareAndSwap(false, true):
-			a.Logger.Error("hearing paused: the disk fails", "err", err)
-			a.Bus.Pause()
-		case err == nil && a.paused.Load():
-			a.resumeWhenRelieved()
-		}
-	}
-}
-
-// resumeWhenRelieved hears again once the disk works and little is
-// unacknowledged.
-func (a *Agent) resumeWhenRelieved() {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for a.Store.Healthy() == nil && a.unacked.Load() > int64(a.Unacked)/2 {
-		select {
-		case <-a.ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-	if a.Store.Healthy() == nil && a.paused.CompareAndSwap(true, false) {
-		a.Logger.Info("hearing resumed")
-		a.Bus.Resume()
 	}
 }
 
@@ -68,7 +142,7 @@ func (a *Agent) Checks() []edge.Check {
 	} else if r := a.Store.Report(); r != nil {
 		store.Why = "was damaged and salvaged: " + r.Reason
 	}
-	hearing := edge.Check{Name: "hearing", OK: !a.paused.Load()}
+	hearing := edge.Check{Name: "hearing", OK: !a.valve.shut()}
 	if !hearing.OK {
 		hearing.Why = "paused: more waits than the disk takes in"
 	}

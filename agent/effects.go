@@ -24,9 +24,6 @@ func (f *function) succeeded(t *attempt, o functions.Outcome) {
 		f.failed(t, fail, false)
 		return
 	}
-	for _, p := range pubs {
-		f.remember(p, t.d.event.Hops)
-	}
 	if len(o.Effects.State) == 0 && len(o.Effects.Timers) == 0 {
 		if !t.fresh() {
 			f.again(t)
@@ -42,7 +39,7 @@ func (f *function) succeeded(t *attempt, o functions.Outcome) {
 // or why it may not.
 func (f *function) publishes(t *attempt, o functions.Outcome) ([]devices.Publication, *functions.Failure) {
 	pubs := o.Effects.Publish
-	if fail := f.permit(pubs, t.d.event); fail != nil {
+	if fail := t.permit(pubs); fail != nil {
 		return nil, fail
 	}
 	if out := t.w.function.Manifest.Spec.Output; out != nil && o.Returned != nil {
@@ -56,10 +53,21 @@ func (f *function) publishes(t *attempt, o functions.Outcome) ([]devices.Publica
 		}
 		pubs = append(pubs, p)
 	}
-	if len(pubs) > 0 && !f.rate.AllowN(time.Now(), len(pubs)) {
-		f.pause(fmt.Sprintf("published more than %v messages a second (delivery.publishRate)", f.rate.Limit()))
-	}
+	f.meter(len(pubs))
 	return pubs, nil
+}
+
+// meter pauses the function if n more publishes are too many.
+func (f *function) meter(n int) {
+	if n == 0 {
+		return
+	}
+	f.mu.Lock()
+	r := f.rate
+	f.mu.Unlock()
+	if !r.AllowN(time.Now(), n) {
+		f.pause(fmt.Sprintf("published more than %v messages a second (delivery.publishRate)", r.Limit()))
+	}
 }
 
 // publish hands pubs to the bus: the delivery is done when the broker has them.
@@ -74,6 +82,7 @@ func (f *function) publish(t *attempt, o functions.Outcome, pubs []devices.Publi
 		return
 	}
 	d.stage = handing
+	d.out = nil // of an attempt before
 	for _, p := range pubs {
 		d.out = append(d.out, f.outgoing(d, p))
 	}
@@ -81,46 +90,56 @@ func (f *function) publish(t *attempt, o functions.Outcome, pubs []devices.Publi
 	f.step(step, &d.event)
 	f.mu.Unlock()
 	t.answer(o, step.Published)
-	for _, og := range out {
-		f.a.Bus.Publish(og.Publication, og.settled)
-	}
+	f.send(out)
+	var room [4]*receipt
 	f.mu.Lock()
+	l := d.lane
 	d.stage = publishing
-	r := f.confirmedLocked(d)
-	if d.stage == publishing && f.anyLostLocked(d) {
-		f.toOutboxLocked(d.lane, d)
+	settled := f.confirmedLocked(l, room[:0])
+	if d.stage == publishing && d.waitsFor(lost) {
+		f.toOutboxLocked(l, d)
 	}
-	f.readyLocked(d.lane, time.Now())
+	f.readyLocked(l, time.Now())
 	f.mu.Unlock()
-	r.settle()
+	settle(settled)
 }
 
-// confirmedLocked finishes d if all of its publishes are confirmed, and returns
-// its receipt.
-func (f *function) confirmedLocked(d *delivery) *receipt {
-	for _, og := range d.out {
-		if og.state != confirmed {
-			return nil
+// confirmedLocked finishes the deliveries at the head of l whose publishes are
+// all confirmed, and appends their receipts to settled. One behind another that
+// is not confirmed waits for it: were it acknowledged first, a crash would run
+// the earlier one again after it.
+func (f *function) confirmedLocked(l *lane, settled []*receipt) []*receipt {
+	for len(l.list) > 0 {
+		d := l.list[0]
+		if d.stage != publishing || d.waitsFor(lost) || d.waitsFor(sending) {
+			break
 		}
+		if c := f.endLocked(d); c != nil {
+			// Its row goes before the next of its lane may be stored; nobody waits.
+			c.Lazy = true
+			f.a.Store.Commit(c, nil)
+		}
+		f.latency.add(time.Since(d.heard))
+		f.seen.done(d)
+		settled = append(settled, f.finishLocked(d, edge.StepDone))
 	}
-	if d.stored() {
-		// Its row goes before the next of its lane may be stored; nobody waits.
-		c := &store.Change{Lazy: true}
-		d.remove(c)
-		f.a.Store.Commit(c, nil)
-	}
-	f.latency.add(time.Since(d.heard))
-	f.seen.done(d)
-	return f.finishLocked(d, edge.StepDone)
+	return settled
 }
 
-func (f *function) anyLostLocked(d *delivery) bool {
-	for _, og := range d.out {
-		if og.state == lost {
-			return true
-		}
+// endLocked returns what has to be stored when d ends well, or nil. While the
+// node ends that is also that it did: the connection that could carry the
+// acknowledgement is closed already, and the next process will hear d again.
+func (f *function) endLocked(d *delivery) *store.Change {
+	remember := f.closing && d.identity != (store.Identity{})
+	if !d.stored() && !remember {
+		return nil
 	}
-	return false
+	c := &store.Change{}
+	d.remove(c)
+	if remember {
+		c.Done = append(c.Done, store.Done{Function: f.name, Identity: d.identity})
+	}
+	return c
 }
 
 // commit stores all effects of the attempt in one transaction with the fact
@@ -128,7 +147,9 @@ func (f *function) anyLostLocked(d *delivery) bool {
 func (f *function) commit(t *attempt, o functions.Outcome, pubs []devices.Publication) {
 	d := t.d
 	f.mu.Lock()
+	f.hastenLocked(d)
 	d.stage = committing
+	d.out = nil // of an attempt before
 	c := &store.Change{State: t.stateChange(o.Effects.State)}
 	d.remove(c)
 	set := f.a.timers.effects(c, d, f.name, o.Effects.Timers)
@@ -137,7 +158,7 @@ func (f *function) commit(t *attempt, o functions.Outcome, pubs []devices.Public
 	}
 	for _, p := range pubs {
 		og := f.outgoing(d, p)
-		og.row = true
+		og.row, og.d = true, nil
 		d.out = append(d.out, og)
 		c.Outbox = append(c.Outbox, og.Outgoing)
 	}
@@ -147,8 +168,9 @@ func (f *function) commit(t *attempt, o functions.Outcome, pubs []devices.Public
 		switch {
 		case errors.Is(err, store.ErrConflict):
 			f.again(t)
-		case errors.Is(err, store.ErrClosed):
-			return // nothing was stored: the broker, or the inbox, still has the event
+		case errors.Is(err, store.ErrClosed): // nothing was stored: the broker, or the inbox, still has the event
+			t.answer(functions.Outcome{Err: errClosing}, nil)
+			return
 		case err != nil:
 			f.failed(t, &functions.Failure{Code: functions.CodeState, Message: "keep state: " + err.Error()}, false)
 		default:
@@ -160,6 +182,22 @@ func (f *function) commit(t *attempt, o functions.Outcome, pubs []devices.Public
 	})
 }
 
+// hastenLocked ends those before d in its lane that only wait for their publishes
+// to be confirmed: their commit goes before that of d. Otherwise a crash would run
+// them again after it.
+func (f *function) hastenLocked(d *delivery) {
+	var last *delivery
+	for _, before := range d.lane.list {
+		if before == d {
+			break
+		}
+		last = before
+	}
+	if last != nil {
+		f.toOutboxLocked(d.lane, last)
+	}
+}
+
 // committed finishes a delivery whose effects are stored, and sends its publishes.
 func (f *function) committed(t *attempt, step edge.Step) {
 	d := t.d
@@ -168,17 +206,15 @@ func (f *function) committed(t *attempt, step edge.Step) {
 	f.latency.add(time.Since(d.heard))
 	f.seen.done(d)
 	l := d.lane
-	l.out = append(l.out, d.out...)
+	out := d.out
+	f.queueLocked(l, out)
 	r := f.finishLocked(d, edge.StepDone)
-	send := f.sendableLocked(l, d.out)
+	out = f.sendableLocked(l, out)
 	f.mu.Unlock()
 	r.settle()
-	for _, og := range send {
-		f.a.Bus.Publish(og.Publication, og.settled)
-	}
+	f.send(out)
 	f.mu.Lock()
 	f.readyLocked(l, time.Now())
-	f.dropLaneLocked(l)
 	f.mu.Unlock()
 }
 
@@ -197,19 +233,14 @@ func (f *function) again(t *attempt) {
 	f.readyLocked(d.lane, time.Now())
 }
 
-// permit returns why one of pubs may not be sent, or nil.
-func (f *function) permit(pubs []devices.Publication, ev devices.Event) *functions.Failure {
-	if len(pubs) == 0 {
-		return nil
-	}
-	f.mu.Lock()
-	p := f.plan
-	f.mu.Unlock()
+// permit returns why one of pubs may not be sent, or nil. What counts is the
+// revision that ran, not the one that may have come since.
+func (t *attempt) permit(pubs []devices.Publication) *functions.Failure {
 	for _, pub := range pubs {
 		if err := devices.CheckTopic(pub.Topic); err != nil {
 			return &functions.Failure{Code: functions.CodeResult, Message: fmt.Sprintf("publish to %q: %v", pub.Topic, err)}
 		}
-		if !p.mayPublish(pub.Topic, ev.Captures) {
+		if !t.w.plan.mayPublish(pub.Topic, t.d.event.Captures) {
 			return &functions.Failure{
 				Code:    functions.CodeRefused,
 				Message: fmt.Sprintf("publish to %q: not in permissions.publish", pub.Topic),

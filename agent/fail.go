@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -21,6 +22,8 @@ func (f *function) failed(t *attempt, fail *functions.Failure, alone bool) {
 		f.mu.Unlock()
 		f.refuse(t, fail)
 		return
+	case f.removed.Load():
+		f.discardLocked(d)
 	case fail.Code == functions.CodeClosed:
 		f.backLocked(d)
 	case fail.Code == functions.CodeStart:
@@ -50,7 +53,7 @@ func (f *function) countFailureLocked(t *attempt, fail *functions.Failure, alone
 	d.attempt++
 	f.lastErr = fail
 	f.log(t.id, functions.LevelError, failureText(fail))
-	retry := t.w.function.Manifest.Spec.Delivery.Retry
+	retry := f.manifest().Spec.Delivery.Retry
 	if fail.Permanent() || fail.Code == functions.CodeLimit && alone || d.attempt >= retry.Attempts {
 		f.buryLocked(d, fail)
 		return
@@ -101,10 +104,25 @@ func (f *function) buryLocked(d *delivery, fail *functions.Failure) {
 	d.stage = committing
 	f.inbox.remove(d)
 	f.step(edge.Step{What: what, Why: fail.Message, Attempt: d.attempt}, &d.event)
+	f.finishWithLocked(c, d, what)
+}
+
+// discardLocked ends a delivery of a function that was deleted while it ran.
+func (f *function) discardLocked(d *delivery) {
+	c := &store.Change{}
+	d.remove(c)
+	d.stage = committing
+	f.step(edge.Step{What: edge.StepDiscarded, Why: deletedWhy}, &d.event)
+	f.finishWithLocked(c, d, edge.StepDiscarded)
+}
+
+// finishWithLocked commits c and finishes d then, counted as what.
+func (f *function) finishWithLocked(c *store.Change, d *delivery, what edge.StepKind) {
 	f.a.Store.Commit(c, func(err error) {
-		if err != nil {
-			return // the store was closed: the broker, or the inbox, still has it
+		if errors.Is(err, store.ErrClosed) {
+			return // the broker, or the inbox, still has it
 		}
+		f.complain(err)
 		f.mu.Lock()
 		l := d.lane
 		r := f.finishLocked(d, what)
@@ -113,6 +131,14 @@ func (f *function) buryLocked(d *delivery, fail *functions.Failure) {
 		r.settle()
 		f.pump()
 	})
+}
+
+// complain says what the store found wrong with a change, which is a fault of
+// this program: a disk that fails is waited for.
+func (f *function) complain(err error) {
+	if err != nil && !errors.Is(err, store.ErrClosed) {
+		f.a.Logger.Error("store refuses a change", "fn", f.name, "err", err)
+	}
 }
 
 // refuse ends a delivery that somebody waits for: he gets the failure, and

@@ -1,13 +1,13 @@
 package agent
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
-	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
@@ -29,15 +29,19 @@ type function struct {
 	suspects int     // deliveries that must run alone
 	pending  int     // deliveries in lanes
 	inbox    inbox   // those of them that have a row
+	outbox   tally   // publishes that have, or are getting, a row
 	memory   int     // bytes of events that wait in memory without a receipt
 
-	worker   *worker // takes attempts, or nil
-	starting bool
-	failures int       // starts that failed, in a row
-	startAt  time.Time // not before
-	failing  string    // why it cannot be started, or ""
-	pausedBy string    // why the node has paused it, or ""
-	closing  bool      // the agent is ending: nothing starts
+	worker   *worker              // takes attempts, or nil
+	workers  map[*worker]struct{} // whose runners are not closed
+	starting context.CancelFunc   // ends the start that is under way; nil if there is none
+	failures int                  // starts that failed and runners that ended, since an attempt succeeded
+	startAt  time.Time            // not before
+	failing  string               // why it cannot be started, or ""
+	pausedBy string               // why the node has paused it, or ""
+	closing  bool                 // the agent is ending: nothing starts
+	closed   bool                 // and nothing is waited for
+	moved    chan struct{}        // holds a token when something has moved since closing
 
 	alarm   *time.Timer // calls tick
 	alarmAt time.Time   // zero if not set
@@ -57,7 +61,7 @@ type function struct {
 
 func (a *Agent) newFunction(name string) *function {
 	f := &function{
-		a: a, name: name, lanes: map[string]*lane{},
+		a: a, name: name, lanes: map[string]*lane{}, workers: map[*worker]struct{}{}, moved: make(chan struct{}, 1),
 		rate: rate.NewLimiter(rate.Inf, 0), sheds: map[string]int64{}, outcome: map[string]int64{},
 	}
 	f.seen.init()
@@ -109,40 +113,53 @@ func (f *function) take(h *hearing, hits []hit, r *receipt) {
 		}
 	}
 	v := f.decideLocked(h, hits)
+	r.left.Add(int32(len(v.arms) + len(v.disarms))) // each of them settles it too
+	done := f.followLocked(h, &v, r)
+	f.mu.Unlock()
+	for _, t := range v.arms {
+		f.a.timers.arm(t, r.settle)
+	}
+	for _, key := range v.disarms {
+		f.a.timers.disarm(key, r.settle)
+	}
+	done.settle()
+	if v.runs {
+		f.pump()
+	}
+}
+
+// followLocked does what was ruled of a message, except for timers. It returns the
+// receipt if that can be settled at once.
+func (f *function) followLocked(h *hearing, v *ruling, r *receipt) *receipt {
+	full := v.event.QoS == 0 && f.memory+len(h.Topic)+len(h.Payload)+perEvent > maxMemory
 	switch {
+	case (v.runs || v.failure != nil) && full:
+		f.seen.forgetKey(v.key)
+		f.shedLocked(&v.event, "memory full")
+		return r
+	case v.runs:
+		var now *receipt
+		if v.event.QoS == 0 {
+			now, r = r, nil // the trigger asks for no more
+		}
+		d := f.newDelivery(v.event, h, r)
+		d.key = v.key
+		f.seen.bind(d)
+		f.admitLocked(d, v.lane, h.now)
+		return now
 	case v.failure != nil:
 		d := f.newDelivery(v.event, h, r)
-		f.appendLocked(f.laneLocked("!"+d.event.ID), d)
+		f.appendLocked(f.laneLocked(f.loner()), d)
 		f.buryLocked(d, v.failure)
-		f.mu.Unlock()
-		return
-	case v.arm != nil:
-		f.counts.Filtered++
-		f.step(edge.Step{What: v.what, Why: v.why}, &v.event)
-		f.mu.Unlock()
-		f.a.timers.arm(*v.arm, r.settle)
-		return
-	case v.what != "":
-		f.countLocked(v.what)
-		f.step(edge.Step{What: v.what, Why: v.why}, &v.event)
-		f.mu.Unlock()
-		if v.disarm != nil {
-			f.a.timers.cancel([]store.TimerKey{*v.disarm})
-		}
-		r.settle()
-		return
+		return nil
 	}
-	var now *receipt
-	if v.event.QoS == 0 {
-		now, r = r, nil // the trigger asks for no more
+	f.countLocked(v.what)
+	f.step(edge.Step{What: v.what, Why: v.why}, &v.event)
+	if v.same != nil {
+		v.same.receipt = join(v.same.receipt, r)
+		return nil
 	}
-	d := f.newDelivery(v.event, h, r)
-	d.key = v.key
-	shed := f.admitLocked(d, v.lane, h.now)
-	f.mu.Unlock()
-	now.settle()
-	shed.settle()
-	f.pump()
+	return r
 }
 
 // newDelivery returns a delivery of ev, which came with h.
@@ -156,23 +173,15 @@ func (f *function) newDelivery(ev devices.Event, h *hearing, r *receipt) *delive
 	return d
 }
 
-// admitLocked lines d up in the lane of that key. It returns the receipt of d
-// if there is no room for it: only a message at QoS 0 is shed, for the sender of any
-// other keeps it until it is stored.
-func (f *function) admitLocked(d *delivery, key string, now time.Time) *receipt {
+// admitLocked lines d up in the lane of that key.
+func (f *function) admitLocked(d *delivery, key string, now time.Time) {
 	l := f.laneLocked(key)
-	if d.event.QoS == 0 && d.event.Source == devices.MQTT && l.rows == 0 && f.memory+d.size > maxMemory {
-		f.shedLocked(d, "memory full")
-		f.dropLaneLocked(l)
-		return d.takeReceipt()
-	}
 	f.appendLocked(l, d)
-	if l.rows > 0 || f.a.unacked.Load() > int64(f.a.Unacked) {
+	if l.rows > 0 || d.receipt != nil && f.a.load.high(f.a.Unacked) {
 		f.storeLocked(l, d, "behind stored ones of its lane")
 	}
 	f.readyLocked(l, now)
 	f.armLocked(now.Add(f.a.Hold))
-	return nil
 }
 
 // maxMemory is how much of a function's events at QoS 0 may wait in memory,
@@ -194,7 +203,7 @@ func (f *function) laneLocked(key string) *lane {
 
 // dropLaneLocked forgets l if nothing is left of it.
 func (f *function) dropLaneLocked(l *lane) {
-	if l.empty() && !l.queued {
+	if l.empty() && !l.queued && f.lanes[l.key] == l { // it may have been forgotten before, and another stand there
 		delete(f.lanes, l.key)
 	}
 }
@@ -218,6 +227,10 @@ func (f *function) finishLocked(d *delivery, what edge.StepKind) *receipt {
 	}
 	d.stage = gone
 	f.pending--
+	f.seen.unbind(d)
+	if d.timer != nil {
+		f.a.timers.forget(*d.timer)
+	}
 	if !d.unloaded {
 		f.memory -= d.size + perEvent
 	}
@@ -252,11 +265,11 @@ func (f *function) countLocked(what edge.StepKind) {
 	}
 }
 
-// shedLocked counts a delivery for which there is no room.
-func (f *function) shedLocked(d *delivery, reason string) {
+// shedLocked counts an event for which there is no room.
+func (f *function) shedLocked(ev *devices.Event, reason string) {
 	f.counts.Shed++
 	f.sheds[reason]++
-	f.step(edge.Step{What: edge.StepShed, Why: reason}, &d.event)
+	f.step(edge.Step{What: edge.StepShed, Why: reason}, ev)
 }
 
 // booksLocked returns the function's counts with what is pending.

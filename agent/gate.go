@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,38 +15,49 @@ import (
 // A ruling is what becomes of a message at a function.
 type ruling struct {
 	event devices.Event // with the captures of the trigger that decided
-	lane  string        // to run in
-	key   string        // dedupe key, or ""
+	runs  bool
+	lane  string // to run in
+	key   string // dedupe key, or ""
 
-	what    edge.StepKind      // why it does not run, or ""
-	why     string             // in words
 	failure *functions.Failure // it can never run, or nil
-	arm     *store.Timer       // it runs later, or nil
-	disarm  *store.TimerKey    // what was to run later does not, or nil
+	what    edge.StepKind      // why it does not run, otherwise
+	why     string             // in words
+	same    *delivery          // a duplicate's first, while that is under way; or nil
+
+	arms    []store.Timer    // it runs later
+	disarms []store.TimerKey // what was to run later does not
 }
 
 // decideLocked asks the triggers whose filters matched, in their order: the
-// first that lets the message through decides, or else the last that did not.
+// first that lets the message through decides, or else one that it can never get
+// through, or else the last. Whatever one decides, the others see the message
+// too, and their hold and debounce begin or end with it.
 func (f *function) decideLocked(h *hearing, hits []hit) ruling {
-	if v, bad := f.unfit(h, hits[0].captures); bad {
+	if v, bad := f.unfit(h, hits); bad {
 		return v
 	}
 	var v ruling
-	for _, hit := range hits {
-		v = f.askLocked(h, hit)
-		if v.what == "" || v.failure != nil || v.arm != nil {
-			break
+	for i, hit := range hits {
+		next := f.askLocked(h, hit)
+		arms, disarms := append(v.arms, next.arms...), append(v.disarms, next.disarms...)
+		if i == 0 || !v.runs && (next.runs || v.failure == nil) {
+			v = next
 		}
+		v.arms, v.disarms = arms, disarms
 	}
-	if v.what == "" && v.failure == nil {
+	if v.runs {
 		f.placeLocked(h, &v)
 	}
 	return v
 }
 
 // unfit refuses a message that no function can take.
-func (f *function) unfit(h *hearing, captures []devices.Capture) (v ruling, bad bool) {
-	v.event = h.event(captures)
+func (f *function) unfit(h *hearing, hits []hit) (v ruling, bad bool) {
+	ignored := func(hit hit) bool { return f.plan.triggers[hit.trigger].ignoreRetained }
+	if h.Retained && !slices.ContainsFunc(hits, func(hit hit) bool { return !ignored(hit) }) {
+		return v, false
+	}
+	v.event = h.event(hits[0].captures)
 	switch {
 	case h.Truncated > 0:
 		v.failure = &functions.Failure{
@@ -67,88 +79,102 @@ func (f *function) askLocked(h *hearing, hit hit) ruling {
 	v := ruling{event: h.event(hit.captures)}
 	t := &f.plan.triggers[hit.trigger]
 	v.event.QoS = min(v.event.QoS, t.qos)
-	scope := functions.Scope{Event: &v.event}
-	if t.gate.NeedsPayload() {
-		payload, err := h.parse()
-		if err != nil {
-			v.failure = &functions.Failure{Code: functions.CodePayload, Message: err.Error()}
-			return v
-		}
-		scope.Payload = payload
-	}
 	device := v.event.Device()
-	if h.Retained && t.ignoreRetained {
-		t.gate.Seed(device, scope)
+	scope, fail := h.scope(&v.event, t.gate.NeedsPayload())
+	switch {
+	case h.Retained && t.ignoreRetained:
+		if fail == nil && h.Truncated == 0 {
+			t.gate.Seed(device, scope)
+		}
 		v.what, v.why = edge.StepFiltered, "retained: what the broker had kept (retained: run would run it)"
-		return v
+	case fail != nil:
+		v.failure = fail
+	default:
+		f.obeyLocked(h, &v, t, hit.trigger, t.gate.Step(device, h.now, scope))
 	}
-	f.followLocked(&v, t, hit.trigger, device, t.gate.Step(device, h.now, scope))
 	return v
 }
 
-// followLocked turns a gate's verdict into a ruling.
-func (f *function) followLocked(v *ruling, t *trigger, index int, device string, g functions.Verdict) {
-	key := store.TimerKey{Function: f.name, Kind: t.delays, Key: strconv.Itoa(index) + ":" + device}
+// obeyLocked turns a gate's verdict into a ruling.
+func (f *function) obeyLocked(h *hearing, v *ruling, t *trigger, index int, g functions.Verdict) {
+	key := store.TimerKey{Function: f.name, Kind: t.delays, Key: strconv.Itoa(index) + ":" + v.event.Device()}
 	switch g.Decision {
 	case functions.Pass:
+		v.runs = true
+		return
 	case functions.Arm:
-		lane, err := f.lane(&v.event, nil)
-		if err != nil {
-			v.what, v.why = edge.StepFiltered, "order: "+err.Error()
+		f.armTrigger(h, v, t, key, g.Due)
+		return
+	case functions.Disarm:
+		v.disarms = append(v.disarms, key)
+	}
+	v.what, v.why = edge.StepFiltered, t.reason(g.Reason)
+	if g.Err != nil {
+		v.why += ": " + g.Err.Error()
+	}
+}
+
+// armTrigger lets a message run later, when it has been quiet for long enough, or
+// when it has been so for long enough.
+func (f *function) armTrigger(h *hearing, v *ruling, t *trigger, key store.TimerKey, due time.Time) {
+	if f.laneOf(h, v); v.failure != nil || v.what != "" {
+		return
+	}
+	v.what, v.why = edge.StepHeld, "runs if it stays so until "+due.Format(time.TimeOnly)
+	if t.delays == store.TimerDebounce {
+		if why := f.expired(&v.event, h.now); why != "" {
+			v.what, v.why = edge.StepExpired, why
 			return
 		}
-		timer := f.a.timers.timer(key, lane, time.Until(g.Due), v.event)
-		v.arm, v.what = &timer, edge.StepHeld
-		v.why = "runs if it stays so until " + g.Due.Format(time.TimeOnly)
-		if t.delays == store.TimerDebounce {
-			v.what, v.why = edge.StepDebounced, "runs if it is quiet until "+g.Due.Format(time.TimeOnly)
-		}
-	case functions.Disarm:
-		v.disarm = &key
-		fallthrough
-	default:
-		v.what, v.why = edge.StepFiltered, t.reason(g.Reason)
-		if g.Err != nil {
-			v.why += ": " + g.Err.Error()
-		}
+		v.what, v.why = edge.StepDebounced, "runs if it is quiet until "+due.Format(time.TimeOnly)
 	}
+	v.arms = append(v.arms, f.a.timers.timer(key, v.lane, due.Sub(h.now), v.event))
 }
 
 // placeLocked finds the lane of an event that is to run, and refuses one that
 // is too old or was had before.
 func (f *function) placeLocked(h *hearing, v *ruling) {
-	scope := functions.Scope{Event: &v.event}
-	if f.plan.needsPayload {
-		payload, err := h.parse()
-		if err != nil {
-			v.failure = &functions.Failure{Code: functions.CodePayload, Message: err.Error()}
-			return
-		}
-		scope.Payload = payload
+	if why := f.expired(&v.event, h.now); why != "" {
+		v.runs, v.what, v.why = false, edge.StepExpired, why
+		return
 	}
-	if why := f.expiredLocked(&v.event, h.now); why != "" {
-		v.what, v.why = edge.StepExpired, why
+	if f.laneOf(h, v); v.failure == nil && v.what == "" && f.plan.dedupe != nil {
+		f.dedupeLocked(h, v)
+	}
+	v.runs = v.failure == nil && v.what == ""
+}
+
+// laneOf finds the lane of an event, or why there is none.
+func (f *function) laneOf(h *hearing, v *ruling) {
+	scope, fail := h.scope(&v.event, f.plan.needsPayload)
+	if fail != nil {
+		v.failure = fail
 		return
 	}
 	var err error
 	if v.lane, err = f.lane(&v.event, scope.Payload); err != nil {
 		v.what, v.why = edge.StepFiltered, "order: "+err.Error()
-		return
 	}
-	if f.plan.dedupe == nil {
-		return
-	}
+}
+
+// dedupeLocked refuses an event whose key was had before within the window.
+func (f *function) dedupeLocked(h *hearing, v *ruling) {
+	scope, _ := h.scope(&v.event, f.plan.needsPayload) // laneOf has seen that it can be had
 	key, err := f.plan.dedupe.Key(scope)
 	if err != nil {
 		v.what, v.why = edge.StepFiltered, "dedupe: "+err.Error()
 		return
 	}
 	window := time.Duration(f.manifest().Spec.Delivery.Dedupe.Window)
-	if f.seen.key(key, h.now, h.now.Add(window)) {
-		v.what, v.why = edge.StepDuplicate, "dedupe key "+strconv.Quote(key)
+	first, had := f.seen.key(key, h.now, h.now.Add(window))
+	if !had {
+		v.key = key
 		return
 	}
-	v.key = key
+	v.what, v.why = edge.StepDuplicate, "dedupe key "+strconv.Quote(key)
+	if first != nil && first.receipt != nil {
+		v.same = first
+	}
 }
 
 // lane returns the order key of an event. The payload is only needed if the
@@ -168,17 +194,21 @@ func (f *function) lane(ev *devices.Event, payload any) (string, error) {
 // loner returns a lane that nothing else runs in.
 func (f *function) loner() string { return "!" + f.a.newID() }
 
-// expiredLocked says why an event is too old to run, or "". How long a message
-// waited at the broker nobody knows: it counts as too old.
-func (f *function) expiredLocked(ev *devices.Event, now time.Time) string {
+// expired says why an event is too old to run, or "". How long a message waited
+// at the broker nobody knows: it counts as too old. mu must be held.
+func (f *function) expired(ev *devices.Event, now time.Time) string {
 	most := time.Duration(f.manifest().Spec.Delivery.MaxAge)
 	switch {
 	case most == 0:
 		return ""
 	case ev.Queued:
 		return "waited at the broker while this node was away (delivery.maxAge)"
-	case now.Sub(ev.Time) > most:
+	case now.Sub(ev.Time) > most && clockWasSet(ev.Time):
 		return "older than delivery.maxAge, " + most.String()
 	}
 	return ""
 }
+
+// clockWasSet reports whether a wall clock that shows t can have been set: a
+// board without a clock of its own begins in the past.
+func clockWasSet(t time.Time) bool { return t.Year() >= 2026 }

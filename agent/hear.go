@@ -21,7 +21,6 @@ import (
 type routes struct {
 	trie    devices.Trie[route]
 	filters []string // in MQTT's form, for the bus
-	maxQoS  byte
 }
 
 // A route leads from a filter to a trigger.
@@ -65,6 +64,20 @@ func (h *hearing) parse() (any, error) {
 	return h.payload, h.invalid
 }
 
+// scope returns what an expression over ev looks at, or why the payload cannot be
+// parsed.
+func (h *hearing) scope(ev *devices.Event, payload bool) (functions.Scope, *functions.Failure) {
+	s := functions.Scope{Event: ev}
+	if !payload {
+		return s, nil
+	}
+	var err error
+	if s.Payload, err = h.parse(); err != nil {
+		return s, &functions.Failure{Code: functions.CodePayload, Message: "payload: " + err.Error()}
+	}
+	return s, nil
+}
+
 // hear takes one message from the bus. It never blocks: what cannot run now
 // waits in its lane, and what waits too long goes to the inbox.
 func (a *Agent) hear(m devices.Message) {
@@ -87,9 +100,7 @@ func (a *Agent) hear(m devices.Message) {
 		m.Ack.Ack()
 		h.Ack = nil
 	}
-	r := &receipt{ack: h.Ack, unacked: &a.unacked}
-	r.left.Store(int32(len(h.takers)) + 1) // the one more is ours: settled below, when all have it
-	a.unacked.Add(1)
+	r := newReceipt(a, len(h.takers)+1, h.Ack, len(h.Payload)) // the one more is ours: settled below, when all have it
 	for _, t := range h.takers {
 		t.f.take(&h, t.hits, r)
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -11,7 +12,7 @@ import (
 
 // armLocked makes tick run at t, if it would not sooner.
 func (f *function) armLocked(t time.Time) {
-	if !f.alarmAt.IsZero() && !t.Before(f.alarmAt) {
+	if f.closed || !f.alarmAt.IsZero() && !t.Before(f.alarmAt) {
 		return
 	}
 	f.alarmAt = t
@@ -25,27 +26,22 @@ func (f *function) tick() {
 	now := time.Now()
 	f.mu.Lock()
 	f.alarmAt = time.Time{}
-	pressed := f.a.unacked.Load() > int64(f.a.Unacked)/2
+	pressed := f.a.load.pressing(f.a.Unacked)
 	for _, l := range f.lanes {
 		f.sweepLocked(l, now, pressed)
 		f.readyLocked(l, now)
 	}
 	again := f.repeatLocked(now)
 	idle := f.idleLocked(now)
-	due := f.scheduleLocked(now)
+	f.scheduleLocked(now)
 	if f.pending > 0 && f.restlessLocked() {
 		f.armLocked(now.Add(f.a.Hold))
 	}
 	f.mu.Unlock()
-	for _, og := range again {
-		f.a.Bus.Publish(og.Publication, og.settled)
+	for _, out := range again {
+		f.send(out)
 	}
-	if idle != nil {
-		f.close(idle)
-	}
-	for _, ev := range due {
-		f.admit(ev, "schedule", nil)
-	}
+	f.close(idle)
 	f.pump()
 }
 
@@ -71,8 +67,8 @@ func (f *function) sweepLocked(l *lane, now time.Time, pressed bool) {
 	for _, d := range l.list {
 		overdue := now.Sub(d.heard) >= f.a.Hold
 		switch {
-		case !overdue || d.row || d.answer != nil || d.timer != nil:
-		case d.receipt == nil && d.stage == waiting: // at QoS 0 the first attempt runs from memory
+		case !overdue || d.row || d.answer != nil:
+		case d.receipt == nil && d.stage == waiting && d.attempt == 0: // at QoS 0 the first attempt runs from memory; a timer has a row of its own
 		case d.stage == waiting, d.stage == publishing, d.stage == running && pressed:
 			last = d
 		}
@@ -100,7 +96,7 @@ func (f *function) storeLocked(l *lane, last *delivery, why string) {
 		case d.stage == publishing:
 			f.outboxLocked(c, d)
 			ended = append(ended, d)
-		case !d.row || d == last: // last again: its attempts and due time have changed
+		case !d.row, d == last && !d.unloaded: // last again: its attempts and due time have changed
 			f.rowLocked(c, d, why)
 			stored = append(stored, d)
 		}
@@ -109,7 +105,7 @@ func (f *function) storeLocked(l *lane, last *delivery, why string) {
 		}
 	}
 	f.a.Store.Commit(c, func(err error) {
-		if err == nil {
+		if f.complain(err); err == nil {
 			f.stored(stored, ended)
 		}
 	})
@@ -118,11 +114,10 @@ func (f *function) storeLocked(l *lane, last *delivery, why string) {
 
 // rowLocked adds d's row to c.
 func (f *function) rowLocked(c *store.Change, d *delivery, why string) {
-	if d.timer != nil {
-		c.Cancel = append(c.Cancel, *d.timer)
-		d.timer = nil
-	}
 	if !d.row {
+		if d.timer != nil { // its delivery can still be taken back, but its row has become this one
+			c.Cancel = append(c.Cancel, *d.timer)
+		}
 		d.row = true
 		d.lane.rows++
 		f.inbox.add(d)
@@ -145,13 +140,17 @@ func (f *function) stored(rows, ended []*delivery) {
 		}
 		f.unloadLocked(d)
 	}
+	now := time.Now()
 	for _, d := range ended {
-		receipts = append(receipts, f.outboxedLocked(d))
+		l := d.lane
+		f.latency.add(now.Sub(d.heard))
+		f.seen.done(d)
+		receipts = append(receipts, f.finishLocked(d, edge.StepDone))
+		receipts = f.confirmedLocked(l, receipts) // what waited behind it
+		f.readyLocked(l, now)
 	}
 	f.mu.Unlock()
-	for _, r := range receipts {
-		r.settle()
-	}
+	settle(receipts)
 	f.pump()
 }
 
@@ -170,11 +169,16 @@ func (f *function) unloadLocked(d *delivery) {
 // their rows in the inbox, bytes.
 const maxLoaded = 256 << 10
 
-// inbox counts what a function has in the inbox.
-type inbox struct {
+// A tally counts what a function has in a table of the store.
+type tally struct {
 	count int
 	bytes int64
-	order []*delivery // as stored; those that are gone leave when they come to the front
+}
+
+// inbox counts what a function has in the inbox.
+type inbox struct {
+	tally
+	order []*delivery // as stored, with some that are gone
 }
 
 func (b *inbox) add(d *delivery) {
@@ -192,9 +196,8 @@ func (b *inbox) remove(d *delivery) {
 	d.counted = false
 	b.count--
 	b.bytes -= int64(d.size)
-	for len(b.order) > 0 && !b.order[0].counted {
-		b.order[0] = nil
-		b.order = b.order[1:]
+	if len(b.order) > 2*b.count+64 {
+		b.order = slices.DeleteFunc(b.order, func(d *delivery) bool { return !d.counted })
 	}
 }
 

@@ -32,11 +32,11 @@ func (a *Agent) Trigger() http.Handler {
 }
 
 func (a *Agent) serve(w http.ResponseWriter, r *http.Request) *edge.Error {
-	f, methods := a.served(r.URL.Path)
+	f, methods := a.served(r.URL.Path, r.Method)
 	switch {
-	case f == nil:
+	case len(methods) == 0:
 		return &edge.Error{Code: edge.NotFound, Message: "no function has an http trigger with the path " + r.URL.Path}
-	case !slices.Contains(methods, r.Method):
+	case f == nil:
 		w.Header().Set("Allow", strings.Join(methods, ", "))
 		return &edge.Error{Code: edge.Method, Message: r.URL.Path + " does not take " + r.Method}
 	}
@@ -51,7 +51,7 @@ func (a *Agent) serve(w http.ResponseWriter, r *http.Request) *edge.Error {
 		return e
 	}
 	ev := devices.Event{ID: a.newID(), Source: devices.HTTP, Topic: r.URL.Path, Payload: body, Time: time.Now()}
-	if slices.Contains(r.Header.Values("Prefer"), "respond-async") {
+	if wantsLater(r.Header) {
 		return f.later(w, r, ev)
 	}
 	ans, err := f.ask(r.Context(), ev)
@@ -61,18 +61,42 @@ func (a *Agent) serve(w http.ResponseWriter, r *http.Request) *edge.Error {
 	return respond(w, ans)
 }
 
-// served returns the function whose trigger has that path, and the methods it takes.
-func (a *Agent) served(path string) (f *function, methods []string) {
-	a.each(func(g *function) {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		for _, t := range g.plan.triggers {
-			if t.spec.HTTP != nil && t.spec.HTTP.Path == path && !g.removed.Load() {
-				f, methods = g, append(methods, t.spec.HTTP.Methods...)
+// served returns the function that takes that method on that path, the first by
+// name, or nil; and all methods that are taken there.
+func (a *Agent) served(path, method string) (f *function, methods []string) {
+	for _, g := range a.all() {
+		takes := g.takes(path)
+		methods = append(methods, takes...)
+		if slices.Contains(takes, method) && (f == nil || g.name < f.name) {
+			f = g
+		}
+	}
+	slices.Sort(methods)
+	return f, slices.Compact(methods)
+}
+
+// takes returns the methods of the function's HTTP trigger on path.
+func (f *function) takes(path string) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.plan.triggers {
+		if t.spec.HTTP != nil && t.spec.HTTP.Path == path && !f.removed.Load() {
+			return t.spec.HTTP.Methods
+		}
+	}
+	return nil
+}
+
+// wantsLater reports whether the request prefers to be answered once it is stored.
+func wantsLater(h http.Header) bool {
+	for _, line := range h.Values("Prefer") {
+		for word := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(word), "respond-async") {
+				return true
 			}
 		}
-	})
-	return f, methods
+	}
+	return false
 }
 
 // later stores ev and answers once it is safe.
@@ -80,7 +104,7 @@ func (f *function) later(w http.ResponseWriter, r *http.Request, ev devices.Even
 	stored := make(chan struct{})
 	d := &delivery{
 		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: time.Now(),
-		receipt: newReceipt(f.a, 1, func() { close(stored) }),
+		receipt: newReceipt(f.a, 1, acknowledge(func() { close(stored) }), len(ev.Payload)),
 	}
 	f.mu.Lock()
 	f.counts.Taken++

@@ -7,19 +7,18 @@ import (
 
 	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/edge"
-	"github.com/sedge-iot/sedge/functions"
 )
 
-// admit lines up an event that no broker waits for: a schedule's, a request's,
-// an operator's. answered, if not nil, is called once with how it ended; such a
-// delivery is tried once and never stored.
-func (f *function) admit(ev devices.Event, lane string, answered func(answer)) *delivery {
+// admit lines up an event whose sender waits for the answer: a request's, an
+// operator's. answered is called once with how it ended. Such a delivery is tried
+// once and never stored.
+func (f *function) admit(ev devices.Event, answered func(answer)) *delivery {
 	d := &delivery{
 		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: time.Now(), answer: answered,
 	}
 	f.mu.Lock()
 	f.counts.Taken++
-	f.admitLocked(d, lane, d.heard)
+	f.admitLocked(d, f.loner(), d.heard)
 	f.mu.Unlock()
 	f.pump()
 	return d
@@ -28,7 +27,7 @@ func (f *function) admit(ev devices.Event, lane string, answered func(answer)) *
 // ask runs the function on ev and waits for the answer, or until ctx is done.
 func (f *function) ask(ctx context.Context, ev devices.Event) (answer, error) {
 	answered := make(chan answer, 1)
-	d := f.admit(ev, f.loner(), func(a answer) { answered <- a })
+	d := f.admit(ev, func(a answer) { answered <- a })
 	select {
 	case a := <-answered:
 		return a, nil
@@ -43,12 +42,17 @@ func (f *function) unready() *edge.Error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	e := &edge.Error{Code: edge.Unavailable}
-	switch phase, why := f.phaseLocked(); phase {
-	case edge.Disabled:
+	phase, why := f.phaseLocked()
+	switch {
+	case f.closing:
+		e.Message = errClosing.Message
+	case f.memory > maxMemory:
+		e.Message, e.Hint = "too much waits for "+f.name, "try again later"
+	case phase == edge.Disabled:
 		e.Message, e.Hint = f.name+" is disabled", "enable it: sedge enable "+f.name
-	case edge.Paused:
+	case phase == edge.Paused:
 		e.Message, e.Hint = f.name+" is paused: "+why, "when the cause is mended: sedge enable "+f.name
-	case edge.Failing:
+	case phase == edge.Failing && time.Now().Before(f.startAt): // afterwards it is tried again
 		e.Message, e.Hint = f.name+" cannot be started: "+why, "mend it and deploy it again"
 	default:
 		return nil
@@ -94,9 +98,4 @@ func (f *function) captures(topic string) []devices.Capture {
 		}
 	}
 	return nil
-}
-
-// closed is the answer to those who wait when the agent ends.
-func closed() answer {
-	return answer{failure: &functions.Failure{Code: functions.CodeClosed, Message: "the node is shutting down"}}
 }

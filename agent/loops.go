@@ -46,7 +46,10 @@ func (l *loops) remember(digest uint64, n int, now time.Time) {
 			}
 		}
 	}
-	l.entries[digest] = hop{max(n, l.entries[digest].n), now}
+	if h, ok := l.entries[digest]; ok && now.Sub(h.last) <= loopWindow {
+		n = max(n, h.n)
+	}
+	l.entries[digest] = hop{n, now}
 	l.count.Store(int64(len(l.entries)))
 }
 
@@ -63,12 +66,13 @@ func (l *loops) hops(digest uint64, now time.Time) int {
 	return 0
 }
 
-// remember notes a publish, if this node will hear it.
+// remember notes a publish that has come through so many functions, if this node
+// will hear it.
 func (f *function) remember(p devices.Publication, hops int) {
 	heard := false
 	f.a.routes.Load().trie.Match(p.Topic, func(route, []devices.Capture) { heard = true })
 	if heard {
-		f.a.loops.remember(digest(p.Topic, p.Payload), hops+1, time.Now())
+		f.a.loops.remember(digest(p.Topic, p.Payload), hops, time.Now())
 	}
 }
 

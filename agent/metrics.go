@@ -48,14 +48,14 @@ func (a *Agent) Collect(ch chan<- prometheus.Metric) {
 		connected, _ = a.Connected()
 	}
 	ch <- counter(descHeard, a.heard.Load())
-	ch <- gauge(descUnacked, float64(a.unacked.Load()))
+	ch <- gauge(descUnacked, float64(a.load.messages.Load()))
 	ch <- gauge(descConnected, truth(connected))
-	ch <- gauge(descPaused, truth(a.paused.Load()))
-	a.each(func(f *function) {
+	ch <- gauge(descPaused, truth(a.valve.shut()))
+	for _, f := range a.all() {
 		if !f.removed.Load() {
 			f.collect(ch)
 		}
-	})
+	}
 }
 
 func (f *function) collect(ch chan<- prometheus.Metric) {

@@ -3,11 +3,11 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/devices"
-	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -23,31 +23,49 @@ func (f *function) outgoing(d *delivery, p devices.Publication) *outgoing {
 	}}
 }
 
+// send hands publishes of one lane to the bus, in order. Where one is not taken
+// those behind it wait with it. It must not be called with mu held.
+func (f *function) send(out []*outgoing) {
+	for i, og := range out {
+		f.remember(og.Publication, og.Hops)
+		f.a.Bus.Publish(og.Publication, og.settled)
+		if i < len(out)-1 && f.stops(og, out[i+1:]) {
+			return
+		}
+	}
+}
+
+// stops reports whether og was lost, and marks those behind it so if it was.
+func (f *function) stops(og *outgoing, behind []*outgoing) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if og.state != lost {
+		return false
+	}
+	for _, b := range behind {
+		b.state = lost
+	}
+	return true
+}
+
 // settled takes what became of a publish. It is called by the bus, once for
 // each time that it was given to it.
 func (o *outgoing) settled(err error) {
 	f := o.f
+	var room [4]*receipt
+	done := room[:0]
 	f.mu.Lock()
-	var r *receipt
-	var send []*outgoing
 	switch {
-	case err == nil && o.row:
-		o.state = confirmed
-		f.sentLocked(o)
-		send = f.sendableLocked(o.lane, nil)
-	case err == nil:
-		o.state = confirmed
-		if o.d.stage == publishing {
-			r = f.confirmedLocked(o.d)
-		}
-	default:
+	case err != nil:
 		f.lostLocked(o, err)
+	case o.row:
+		f.sentLocked(o)
+	default:
+		o.state = confirmed
+		done = f.confirmedLocked(o.lane, done)
 	}
 	f.mu.Unlock()
-	r.settle()
-	for _, og := range send {
-		f.a.Bus.Publish(og.Publication, og.settled)
-	}
+	settle(done)
 }
 
 // lostLocked notes that o was not confirmed. It goes to the outbox, from where
@@ -57,8 +75,8 @@ func (f *function) lostLocked(o *outgoing, err error) {
 	if errors.Is(err, devices.ErrLost) {
 		o.losses++
 	}
-	if o.losses >= maxLosses {
-		f.giveUpLocked(o)
+	if o.losses >= maxLosses && o.row {
+		f.giveUpLocked(o, fmt.Sprintf("the connection to the broker ended %d times on the publish to %s", o.losses, o.Publication.Topic))
 		return
 	}
 	f.lost = true
@@ -74,17 +92,19 @@ func (f *function) toOutboxLocked(l *lane, last *delivery) {
 	c := &store.Change{}
 	var ended []*delivery
 	for _, d := range l.list {
-		if d.stage != publishing {
-			break
+		if d.stage == publishing {
+			f.outboxLocked(c, d)
+			ended = append(ended, d)
 		}
-		f.outboxLocked(c, d)
-		ended = append(ended, d)
 		if d == last {
 			break
 		}
 	}
+	if len(ended) == 0 {
+		return
+	}
 	f.a.Store.Commit(c, func(err error) {
-		if err == nil {
+		if f.complain(err); err == nil {
 			f.stored(nil, ended)
 		}
 	})
@@ -94,60 +114,87 @@ func (f *function) toOutboxLocked(l *lane, last *delivery) {
 // of d.
 func (f *function) outboxLocked(c *store.Change, d *delivery) {
 	d.stage = committing
+	var left []*outgoing
 	for _, og := range d.out {
-		if og.state == confirmed {
-			continue
+		if og.state != confirmed {
+			og.row, og.d = true, nil
+			c.Outbox = append(c.Outbox, og.Outgoing)
+			left = append(left, og)
 		}
-		og.row = true
-		c.Outbox = append(c.Outbox, og.Outgoing)
-		d.lane.out = append(d.lane.out, og)
 	}
-	d.remove(c)
-}
-
-// outboxedLocked follows the commit: d is done.
-func (f *function) outboxedLocked(d *delivery) *receipt {
-	f.latency.add(time.Since(d.heard))
-	f.seen.done(d)
-	return f.finishLocked(d, edge.StepDone)
+	f.queueLocked(d.lane, left)
+	if end := f.endLocked(d); end != nil {
+		c.Drop, c.Cancel, c.Done = append(c.Drop, end.Drop...), append(c.Cancel, end.Cancel...), append(c.Done, end.Done...)
+	}
 }
 
 // sentLocked forgets a publish of the outbox that was confirmed. Its row may go
 // later: should the node end before, it is sent once more.
 func (f *function) sentLocked(o *outgoing) {
 	f.a.Store.Commit(&store.Change{Sent: []int64{o.Seq}, Lazy: true}, nil)
-	l := o.lane
-	for i, other := range l.out {
-		if other == o {
-			l.out = append(l.out[:i], l.out[i+1:]...)
-			break
+	f.unqueueLocked(o)
+}
+
+// giveUpLocked makes a dead letter of a publish of the outbox.
+func (f *function) giveUpLocked(o *outgoing, why string) {
+	f.a.Store.Commit(&store.Change{Sent: []int64{o.Seq}, Dead: []store.DeadLetter{{
+		Function: f.name, Revision: f.def.Function.Revision, Lane: o.Lane, Seq: o.Seq, Time: time.Now(),
+		Failure: functions.Failure{Code: functions.CodePublish, Message: why},
+		Event: devices.Event{
+			ID: f.a.newID(), Source: devices.Outbox, Time: time.Now(),
+			Topic: o.Publication.Topic, Payload: o.Publication.Payload, QoS: o.Publication.QoS,
+		},
+	}}}, nil)
+	f.unqueueLocked(o)
+}
+
+// queueLocked puts publishes at the end of the lane's outbox. It has the same
+// quota as the inbox: past it, the one that was lost first becomes a dead letter.
+func (f *function) queueLocked(l *lane, out []*outgoing) {
+	l.out = append(l.out, out...)
+	for _, og := range out {
+		f.outbox.count++
+		f.outbox.bytes += int64(og.size())
+	}
+	q := f.manifest().Spec.Delivery.Inbox
+	for q.Deliveries > 0 && (f.outbox.count > q.Deliveries || f.outbox.bytes > int64(q.Bytes)) { // zero: of a function that is no more
+		og := f.firstLostLocked()
+		if og == nil {
+			return
 		}
+		f.giveUpLocked(og, "the function's outbox is full")
+	}
+}
+
+// unqueueLocked takes o out of its lane's outbox.
+func (f *function) unqueueLocked(o *outgoing) {
+	o.state = confirmed
+	l := o.lane
+	if i := slices.Index(l.out, o); i >= 0 {
+		l.out = slices.Delete(l.out, i, i+1)
+		f.outbox.count--
+		f.outbox.bytes -= int64(o.size())
 	}
 	f.dropLaneLocked(l)
 }
 
-// giveUpLocked makes a dead letter of a publish on which connections keep ending.
-func (f *function) giveUpLocked(o *outgoing) {
-	c := &store.Change{Sent: []int64{o.Seq}, Dead: []store.DeadLetter{{
-		Function: f.name, Revision: f.def.Function.Revision, Lane: o.Outgoing.Lane, Seq: o.Seq, Time: time.Now(),
-		Failure: functions.Failure{
-			Code:    functions.CodePublish,
-			Message: fmt.Sprintf("the connection to the broker ended %d times on the publish to %s", o.losses, o.Publication.Topic),
-		},
-		Event: devices.Event{ID: f.a.newID(), Source: devices.Outbox, Topic: o.Publication.Topic, Payload: o.Publication.Payload, Time: time.Now(), QoS: o.Publication.QoS},
-	}}}
-	f.a.Store.Commit(c, nil)
-	o.state = confirmed
-	if o.row {
-		l := o.lane
-		for i, other := range l.out {
-			if other == o {
-				l.out = append(l.out[:i], l.out[i+1:]...)
-				break
+// firstLostLocked returns the earliest publish that waits to be repeated, or nil.
+func (f *function) firstLostLocked() (first *outgoing) {
+	for _, l := range f.lanes {
+		for _, og := range l.out {
+			if og.state != lost {
+				continue
 			}
+			if first == nil || og.Seq < first.Seq {
+				first = og
+			}
+			break
 		}
 	}
+	return first
 }
+
+func (o *outgoing) size() int { return len(o.Publication.Topic) + len(o.Publication.Payload) }
 
 // sendableLocked returns which publishes of the lane's outbox may be sent now,
 // and marks them so: fresh ones, just committed, if nothing before them is
@@ -166,14 +213,14 @@ func (f *function) sendableLocked(l *lane, fresh []*outgoing) []*outgoing {
 	return fresh
 }
 
-// repeatLocked returns the lost publishes to send again: those of lanes where
-// nothing is on its way any more, so that their order is kept.
-func (f *function) repeatLocked(now time.Time) []*outgoing {
+// repeatLocked returns the lost publishes to send again, by lane: those of lanes
+// where nothing is on its way any more, so that their order is kept.
+func (f *function) repeatLocked(now time.Time) [][]*outgoing {
 	if !f.lost {
 		return nil
 	}
 	f.lost = false
-	var again []*outgoing
+	var again [][]*outgoing
 	for _, l := range f.lanes {
 		var lostHere []*outgoing
 		moving := false
@@ -185,15 +232,17 @@ func (f *function) repeatLocked(now time.Time) []*outgoing {
 				moving = true
 			}
 		}
-		if moving && len(lostHere) > 0 {
+		switch {
+		case len(lostHere) == 0:
+		case moving:
 			f.lost = true // once what is on its way has ended
 			f.armLocked(now.Add(repeatAfter))
-			continue
+		default:
+			for _, og := range lostHere {
+				og.state = sending
+			}
+			again = append(again, lostHere)
 		}
-		for _, og := range lostHere {
-			og.state = sending
-		}
-		again = append(again, lostHere...)
 	}
 	return again
 }

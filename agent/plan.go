@@ -39,6 +39,7 @@ type trigger struct {
 
 	schedule *functions.Schedule
 	next     time.Time // of schedule
+	last     *delivery // of schedule; or nil
 }
 
 // newPlan compiles a function, which has been validated.
@@ -183,12 +184,6 @@ func (p *plan) mayPublish(topic string, captures []devices.Capture) bool {
 	output, err := devices.ExpandTopic(p.output, captures)
 	return err == nil && output == topic
 }
-
-// A step of the trail, as the ring keeps it.
-type step = edge.Step
-
-// A line of a log, as the ring keeps it.
-type line = edge.LogLine
 
 // step leaves a step of ev's trail.
 func (f *function) step(s edge.Step, ev *devices.Event) {

@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"errors"
 	"time"
 
+	"github.com/sedge-iot/sedge/agent/store"
+	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -28,24 +31,36 @@ func (f *function) readyLocked(l *lane, now time.Time) {
 func (f *function) pump() {
 	for {
 		f.mu.Lock()
-		t := f.nextLocked()
+		t, expired := f.nextLocked()
+		if f.closing {
+			select {
+			case f.moved <- struct{}{}:
+			default: // end has been told already
+			}
+		}
 		f.mu.Unlock()
-		if t == nil {
+		expired.settle()
+		switch {
+		case t != nil:
+			t.launch()
+		case expired == nil:
 			return
 		}
-		t.launch()
 	}
 }
 
 // nextLocked picks the delivery to run now, marks it running and returns its
-// attempt, or nil. It wakes a sleeping function that something is ready for.
-func (f *function) nextLocked() *attempt {
-	if len(f.ready) == 0 || !f.mayRunLocked() {
-		return nil
+// attempt, or nil; or else the receipt of one that has become too old to run. It
+// wakes a sleeping function that something is ready for.
+func (f *function) nextLocked() (*attempt, *receipt) {
+	if !f.mayRunLocked() {
+		return nil, nil
 	}
 	if f.worker == nil {
-		f.wakeLocked()
-		return nil
+		if len(f.ready) > 0 || f.manifest().Spec.Scaling.Min > 0 {
+			f.wakeLocked()
+		}
+		return nil, nil
 	}
 	limit := f.manifest().Spec.Resources.Concurrency
 	if f.suspects > 0 {
@@ -54,18 +69,42 @@ func (f *function) nextLocked() *attempt {
 	for f.worker.running < limit {
 		l := f.popReadyLocked()
 		if l == nil {
-			return nil
+			return nil, nil
 		}
 		d := l.next()
-		if d == nil || d.stage != waiting {
+		if d == nil {
+			f.dropLaneLocked(l) // what waited was withdrawn
+			continue
+		}
+		if why := f.expired(&d.event, time.Now()); why != "" {
+			if r := f.expireLocked(d, why); r != nil {
+				return nil, r
+			}
 			continue
 		}
 		d.stage = running
 		f.running++
 		f.worker.running++
-		return &attempt{f: f, d: d, w: f.worker, id: f.a.newID()}
+		if d.timer != nil {
+			f.a.timers.forget(*d.timer) // its run begins: nothing takes it back any more
+		}
+		return &attempt{f: f, d: d, w: f.worker, id: f.a.newID()}, nil
 	}
-	return nil
+	return nil, nil
+}
+
+// expireLocked ends a delivery that has become too old to run.
+func (f *function) expireLocked(d *delivery, why string) *receipt {
+	if d.stored() {
+		c := &store.Change{Lazy: true}
+		d.remove(c)
+		f.a.Store.Commit(c, nil)
+	}
+	f.step(edge.Step{What: edge.StepExpired, Why: why, Attempt: d.attempt}, &d.event)
+	l := d.lane
+	r := f.finishLocked(d, edge.StepExpired)
+	f.readyLocked(l, time.Now())
+	return r
 }
 
 // popReadyLocked takes the first lane that may run: while there are suspects,
@@ -91,19 +130,38 @@ func (f *function) popReadyLocked() *lane {
 // the inbox if it is only there.
 func (t *attempt) launch() {
 	if !t.d.unloaded { // guarded by being running: nobody else touches it then
-		t.w.instance.Invoke(t.invocation(), t)
+		t.invoke()
 		return
 	}
 	t.f.a.work.Go(func() {
 		ev, err := t.f.a.Store.Event(t.d.seq)
-		if err != nil {
-			t.Done(functions.Outcome{Err: &functions.Failure{Code: functions.CodeStart, Message: "read event from inbox: " + err.Error()}})
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			t.fail(functions.CodePayload, "the event is no longer in the inbox")
+			return
+		case err != nil:
+			t.fail(functions.CodeStart, "read event from inbox: "+err.Error())
 			return
 		}
 		t.f.mu.Lock()
 		t.d.event, t.d.unloaded = ev, false
 		t.f.memory += t.d.size + perEvent
 		t.f.mu.Unlock()
-		t.w.instance.Invoke(t.invocation(), t)
+		t.invoke()
 	})
+}
+
+// invoke gives the attempt to its runner, if that has not ended meanwhile: then
+// it is no fault of the attempt.
+func (t *attempt) invoke() {
+	select {
+	case <-t.w.instance.Ended():
+		t.fail(functions.CodeClosed, "the runner had ended")
+	default:
+		t.w.instance.Invoke(t.invocation(), t)
+	}
+}
+
+func (t *attempt) fail(code functions.Code, message string) {
+	t.Done(functions.Outcome{Err: &functions.Failure{Code: code, Message: message}})
 }

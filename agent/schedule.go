@@ -6,12 +6,15 @@ import (
 	"github.com/sedge-iot/sedge/devices"
 )
 
-// scheduleLocked returns an event for each schedule of the function whose time has
-// come, and arms the alarm for the next. A time that passed while the node was
-// off is not made up for; when the clock jumps forward, one run stands for all
-// that were skipped.
-func (f *function) scheduleLocked(now time.Time) []devices.Event {
-	var due []devices.Event
+// scheduleLocked lines up an event for each schedule of the function whose time
+// has come, and arms the alarm for the next. A time that passed while the node
+// was off, or the function disabled, is not made up for. One run stands for all
+// times that were skipped because the clock jumped forward, or that came while an
+// earlier one still waited.
+func (f *function) scheduleLocked(now time.Time) {
+	if f.closing || f.removed.Load() {
+		return
+	}
 	wall := now.Round(0) // schedules go by the wall clock
 	for i := range f.plan.triggers {
 		t := &f.plan.triggers[i]
@@ -22,9 +25,9 @@ func (f *function) scheduleLocked(now time.Time) []devices.Event {
 		case t.next.IsZero():
 			t.next = t.schedule.NextAfter(wall)
 		case !t.next.After(wall):
-			due = append(due, devices.Event{ID: f.a.newID(), Source: devices.Schedule, Time: wall})
+			f.fireLocked(t, now)
 			t.next = t.schedule.NextAfter(wall)
-		case t.next.Sub(wall) > 0 && t.schedule.NextAfter(wall).Before(t.next):
+		case t.schedule.NextAfter(wall).Before(t.next):
 			t.next = t.schedule.NextAfter(wall) // the clock was set back
 		}
 		if !t.next.IsZero() {
@@ -32,5 +35,17 @@ func (f *function) scheduleLocked(now time.Time) []devices.Event {
 			f.armLocked(now.Add(min(t.next.Sub(wall), time.Minute)))
 		}
 	}
-	return due
+}
+
+// fireLocked lines up an event of the schedule t.
+func (f *function) fireLocked(t *trigger, now time.Time) {
+	if !f.def.Enabled || f.pausedBy != "" || t.last != nil && t.last.stage == waiting {
+		return
+	}
+	t.last = &delivery{
+		seq: f.a.seq.Add(1), heard: now,
+		event: devices.Event{ID: f.a.newID(), Source: devices.Schedule, Time: now},
+	}
+	f.counts.Taken++
+	f.admitLocked(t.last, "schedule", now)
 }

@@ -15,8 +15,14 @@ type seen struct {
 	order   []packet          // a ring
 	next    int
 
-	keys     map[string]time.Time // until when
-	keyOrder []string             // as they came
+	keys     map[string]seenKey
+	keyOrder []string // as they came
+}
+
+// A seenKey is a dedupe key that was had.
+type seenKey struct {
+	until time.Time
+	by    *delivery // while that is under way, or nil
 }
 
 type packet struct {
@@ -31,7 +37,7 @@ const (
 
 func (s *seen) init() {
 	s.packets = map[packet]uint64{}
-	s.keys = map[string]time.Time{}
+	s.keys = map[string]seenKey{}
 }
 
 // done remembers that d is.
@@ -57,23 +63,60 @@ func (s *seen) wasDone(id store.Identity) bool {
 	return ok && digest == id.Digest
 }
 
-// key reports whether a dedupe key was seen within its window, and remembers it
-// until then if not.
-func (s *seen) key(key string, now, until time.Time) bool {
-	if u, ok := s.keys[key]; ok && now.Before(u) {
-		return true
+// key reports whether a dedupe key was had within its window, and by which
+// delivery if that is still under way. If it was not, it is from now on, until then.
+func (s *seen) key(key string, now, until time.Time) (by *delivery, had bool) {
+	if k, ok := s.keys[key]; ok && now.Before(k.until) {
+		return k.by, true
 	}
 	s.addKey(key, until)
-	for len(s.keyOrder) > 0 && (len(s.keyOrder) > maxSeenKeys || !now.Before(s.keys[s.keyOrder[0]])) {
+	for len(s.keyOrder) > 0 && (len(s.keyOrder) > maxSeenKeys || !now.Before(s.keys[s.keyOrder[0]].until)) {
 		delete(s.keys, s.keyOrder[0])
 		s.keyOrder = s.keyOrder[1:]
 	}
-	return false
+	return nil, false
 }
 
 func (s *seen) addKey(key string, until time.Time) {
-	s.keys[key] = until
+	s.keys[key] = seenKey{until: until}
 	s.keyOrder = append(s.keyOrder, key)
+}
+
+// bind notes that d has brought its key.
+func (s *seen) bind(d *delivery) {
+	if k, ok := s.keys[d.key]; ok && d.key != "" {
+		k.by = d
+		s.keys[d.key] = k
+	}
+}
+
+// unbind notes that d is no longer under way.
+func (s *seen) unbind(d *delivery) {
+	if k, ok := s.keys[d.key]; ok && k.by == d {
+		k.by = nil
+		s.keys[d.key] = k
+	}
+}
+
+// forgetKey notes that nothing came of the event that brought the key.
+func (s *seen) forgetKey(key string) {
+	if key != "" {
+		delete(s.keys, key)
+	}
+}
+
+// rememberKeysLocked stores the dedupe keys, for the next process.
+func (f *function) rememberKeysLocked() {
+	c := &store.Change{}
+	now := time.Now()
+	for key, k := range f.seen.keys {
+		if now.Before(k.until) {
+			c.Done = append(c.Done, store.Done{Function: f.name, Key: key, Until: k.until})
+		}
+	}
+	if len(c.Done) > 0 && !f.removed.Load() {
+		f.a.Store.Commit(c, f.complain)
+	}
 }
 
 // repeatedLocked deals with a packet that is marked as sent before, if it was
@@ -123,8 +166,5 @@ func (f *function) wasDone(id store.Identity) bool {
 
 // keyUntil returns until when d's dedupe key is remembered.
 func (f *function) keyUntil(d *delivery) time.Time {
-	if u, ok := f.seen.keys[d.key]; ok && d.key != "" {
-		return u
-	}
-	return time.Time{}
+	return f.seen.keys[d.key].until
 }

@@ -25,11 +25,12 @@ type timers struct {
 	a     *Agent
 	boot  string               // the boot that we are in
 	since func() time.Duration // CLOCK_BOOTTIME
+	wall  func() time.Time     // may be set by anyone at any time
 	born  time.Duration        // since, when we started
 	wake  chan struct{}        // holds a token when the first timer has changed
 
 	mu    sync.Mutex
-	all   map[store.TimerKey]*timer // guarded by mu
+	all   map[store.TimerKey]*timer // guarded by mu; until their run begins
 	queue timerQueue                // those that are not yet due; guarded by mu
 }
 
@@ -37,13 +38,14 @@ type timers struct {
 type timer struct {
 	store.Timer
 	due      time.Duration // on our clock
+	moved    bool          // since it was stored
 	index    int           // in the queue, or -1
 	delivery *delivery     // once it is due
 }
 
 func newTimers(a *Agent) *timers {
 	return &timers{
-		a: a, boot: bootID(), since: boottime, born: boottime(),
+		a: a, boot: bootID(), since: boottime, wall: time.Now, born: boottime(),
 		wake: make(chan struct{}, 1), all: map[store.TimerKey]*timer{},
 	}
 }
@@ -72,6 +74,7 @@ const patience = time.Minute
 func (ts *timers) take() (due []*timer, wait time.Duration) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
+	ts.reckonLocked()
 	now := ts.since()
 	for len(ts.queue) > 0 {
 		if left := ts.queue[0].due - now; left > 0 {
@@ -80,6 +83,22 @@ func (ts *timers) take() (due []*timer, wait time.Duration) {
 		due = append(due, heap.Pop(&ts.queue).(*timer))
 	}
 	return due, patience
+}
+
+// reckonLocked looks anew when timers of an earlier boot are due, for the wall clock
+// may have been set.
+func (ts *timers) reckonLocked() {
+	changed := false
+	for _, t := range ts.queue {
+		if t.Boot == ts.boot {
+			continue
+		}
+		t.due = ts.dueOnOurClock(t.Timer)
+		changed = true
+	}
+	if changed {
+		heap.Init(&ts.queue)
+	}
 }
 
 // fire lines the timer's event up as a delivery of its function.
@@ -92,18 +111,26 @@ func (ts *timers) fire(t *timer) {
 		seq: ts.a.seq.Add(1), event: t.Event, size: len(t.Event.Topic) + len(t.Event.Payload), heard: time.Now(),
 		timer: &store.TimerEnd{TimerKey: t.TimerKey, Event: t.Event.ID},
 	}
-	ts.mu.Lock()
-	if ts.all[t.TimerKey] != t {
-		ts.mu.Unlock()
-		return // cancelled or replaced in this moment
+	if ts.lineUp(f, t, d) {
+		f.pump()
 	}
-	t.delivery = d
-	ts.mu.Unlock()
+}
+
+// lineUp admits d, unless its timer was cancelled or replaced in this moment.
+func (ts *timers) lineUp(f *function, t *timer, d *delivery) bool {
 	f.mu.Lock()
-	f.counts.Taken++
-	f.admitLocked(d, t.Lane, d.heard)
-	f.mu.Unlock()
-	f.pump()
+	defer f.mu.Unlock()
+	ts.mu.Lock()
+	current := ts.all[t.TimerKey] == t
+	if current {
+		t.delivery = d
+	}
+	ts.mu.Unlock()
+	if current {
+		f.counts.Taken++
+		f.admitLocked(d, t.Lane, d.heard)
+	}
+	return current
 }
 
 // A timerChange is what a commit of timers means for those in memory.
@@ -143,7 +170,7 @@ func (ts *timers) effects(c *store.Change, d *delivery, function string, writes 
 
 // timer returns a timer that is due after so long from now.
 func (ts *timers) timer(key store.TimerKey, lane string, after time.Duration, ev devices.Event) store.Timer {
-	now := time.Now()
+	now := ts.wall()
 	if ev.Time.IsZero() {
 		ev.Time = now.Add(after)
 	}
@@ -188,13 +215,13 @@ func (ts *timers) dueOnOurClock(t store.Timer) time.Duration {
 	if t.Boot == ts.boot {
 		return t.BootDue
 	}
-	left := t.Left
-	if set := t.Due.Add(-t.Left); time.Now().After(set) {
-		// The wall clock is past the time at which the timer was set: it has
-		// not fallen back, so it holds.
-		left = min(left, time.Until(t.Due))
+	due := ts.born + t.Left
+	set, now := t.Due.Add(-t.Left), ts.wall()
+	if clockWasSet(set) && now.After(set) {
+		// The wall clock had been set then, and has not fallen back: it holds.
+		due = min(due, ts.since()+t.Due.Sub(now))
 	}
-	return ts.born + max(left, 0)
+	return due
 }
 
 // drop takes a timer away. If it is due already and its run has not begun, its
@@ -219,7 +246,7 @@ func (ts *timers) drop(key store.TimerKey) {
 	}
 }
 
-// forget notes that a timer's delivery is over, or lives on in the inbox.
+// forget notes that a timer's run begins, or never will.
 func (ts *timers) forget(end store.TimerEnd) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -229,11 +256,12 @@ func (ts *timers) forget(end store.TimerEnd) {
 }
 
 // arm starts a trigger's hold or debounce and calls settled when it is stored.
-// A debounce that is under way is only moved, in memory: it is stored once.
+// A debounce that is under way is only moved, in memory: it is stored once, and
+// again when the agent ends.
 func (ts *timers) arm(st store.Timer, settled func()) {
 	ts.mu.Lock()
 	if t := ts.all[st.TimerKey]; t != nil && t.index >= 0 {
-		t.Event, t.due = st.Event, st.BootDue
+		t.Timer, t.due, t.moved = st, st.BootDue, true
 		heap.Fix(&ts.queue, t.index)
 		ts.mu.Unlock()
 		ts.nudge()
@@ -250,19 +278,38 @@ func (ts *timers) arm(st store.Timer, settled func()) {
 	})
 }
 
-// cancel takes timers away, here and from the store.
+// disarm takes a trigger's hold back and calls settled when that is stored. What
+// was armed just before may not be known yet: its commit is ahead of this one.
+func (ts *timers) disarm(key store.TimerKey, settled func()) {
+	ts.drop(key)
+	ts.a.Store.Commit(&store.Change{Cancel: []store.TimerEnd{{TimerKey: key}}}, func(err error) {
+		if err != nil {
+			return
+		}
+		ts.drop(key)
+		settled()
+	})
+}
+
+// cancel forgets timers, whose rows are gone already.
 func (ts *timers) cancel(keys []store.TimerKey) {
-	c := &store.Change{Lazy: true}
 	for _, key := range keys {
-		ts.mu.Lock()
-		known := ts.all[key] != nil
-		ts.mu.Unlock()
-		if known {
-			c.Cancel = append(c.Cancel, store.TimerEnd{TimerKey: key})
-			ts.drop(key)
+		ts.drop(key)
+	}
+}
+
+// save stores the timers that were moved since they were stored.
+func (ts *timers) save() {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	c := &store.Change{}
+	for _, t := range ts.queue {
+		if t.moved {
+			c.Timers = append(c.Timers, t.Timer)
+			t.moved = false
 		}
 	}
-	if len(c.Cancel) > 0 {
+	if len(c.Timers) > 0 {
 		ts.a.Store.Commit(c, nil)
 	}
 }

@@ -11,50 +11,53 @@ import (
 )
 
 // A worker is a started revision of a function. Its fields are guarded by the
-// function's mu, but for the first two, which do not change.
+// function's mu, but for the first three, which do not change.
 type worker struct {
 	function functions.Function
+	plan     *plan
 	instance functions.Instance
 	running  int       // attempts under way
 	crowd    int       // how many were when the runner ended, or 0
 	last     time.Time // when an attempt ended last, or the start
 	retiring bool      // takes no more attempts; closed when the last has ended
+	over     bool      // its runner has ended
 }
 
 // wakeLocked starts a worker of the current revision, if none is being started.
 func (f *function) wakeLocked() {
 	now := time.Now()
-	if f.starting || f.closing {
+	if f.starting != nil || f.closing {
 		return
 	}
 	if now.Before(f.startAt) {
 		f.armLocked(f.startAt)
 		return
 	}
-	f.starting = true
-	def := f.def
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	f.starting = cancel
+	def, p := f.def, f.plan
 	f.a.work.Go(func() {
-		w, err := f.start(f.a.ctx, def.Function)
+		defer cancel()
+		w, err := f.start(ctx, def.Function, p)
 		f.started(def, w, err)
 		f.pump()
 	})
 }
 
 // start readies fn in the sandbox that its manifest asks for.
-func (f *function) start(ctx context.Context, fn functions.Function) (*worker, error) {
+func (f *function) start(ctx context.Context, fn functions.Function, p *plan) (*worker, error) {
 	sandbox := f.a.sandbox(fn)
 	if sandbox == nil {
 		return nil, fmt.Errorf("this node has no sandbox %q: %w", fn.Manifest.Spec.Placement.Sandbox, functions.ErrUnfit)
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	inst, err := sandbox.Start(ctx, fn)
 	if err != nil {
 		return nil, err
 	}
-	return &worker{function: fn, instance: inst, last: time.Now()}, nil
+	return &worker{function: fn, plan: p, instance: inst, last: time.Now()}, nil
 }
 
+// startTimeout is how long a start may take.
 const startTimeout = 30 * time.Second
 
 // sandbox returns the sandbox for fn, or nil. "auto" is the process sandbox.
@@ -68,40 +71,35 @@ func (a *Agent) sandbox(fn functions.Function) functions.Sandbox {
 
 // started takes the outcome of a start for the definition def.
 func (f *function) started(def edge.Definition, w *worker, err error) {
+	var idle *worker
 	f.mu.Lock()
-	f.starting = false
+	f.starting = nil
 	current := f.def.Function.Revision == def.Function.Revision && !f.closing && !f.removed.Load()
 	switch {
 	case err == nil && !current:
-		f.mu.Unlock()
-		f.close(w)
-		return
+		idle = w
 	case err == nil:
-		old := f.adoptLocked(w)
-		f.mu.Unlock()
-		if old != nil {
-			f.close(old)
-		}
-		return
-	case !current:
-	case errors.Is(err, functions.ErrUnfit):
-		f.failing = err.Error()
-		f.giveUpWaitingLocked(err)
-	default:
+		idle = f.adoptLocked(w)
+	case current:
 		f.failures++
 		f.failing = err.Error()
 		f.startAt = time.Now().Add(min(time.Second<<min(f.failures-1, 6), time.Minute))
 		f.armLocked(f.startAt)
 		f.a.Logger.Warn("function could not be started", "fn", f.name, "tries", f.failures, "err", err)
+		if errors.Is(err, functions.ErrUnfit) {
+			f.giveUpWaitingLocked(err)
+		}
 	}
 	f.mu.Unlock()
+	f.close(idle)
 }
 
 // adoptLocked makes w the worker that takes attempts. It returns the one before
 // if that has nothing under way; else it ends when it has.
 func (f *function) adoptLocked(w *worker) (old *worker) {
 	old, f.worker = f.worker, w
-	f.failures, f.failing, f.startAt = 0, "", time.Time{}
+	f.workers[w] = struct{}{}
+	f.failing, f.startAt = "", time.Time{}
 	f.colds++
 	f.armLocked(w.last.Add(f.idleTime()))
 	f.a.work.Go(func() { f.watch(w) })
@@ -120,25 +118,42 @@ func retireLocked(w *worker) *worker {
 	return w
 }
 
-// watch waits for w's runner to end. One that ended by itself is replaced when
-// something waits; one that keeps ending is given more and more time.
+// watch waits for w's runner to end.
 func (f *function) watch(w *worker) {
 	<-w.instance.Ended()
 	f.mu.Lock()
-	if f.worker == w {
-		f.worker = nil
-		if time.Since(w.last) < time.Second {
-			f.failures++
-		}
-		f.startAt = time.Now().Add(time.Duration(f.failures*f.failures) * 10 * time.Millisecond)
-	}
+	f.overLocked(w)
 	f.mu.Unlock()
 	w.instance.Close()
+	f.mu.Lock()
+	delete(f.workers, w)
+	f.mu.Unlock()
 	f.pump()
 }
 
-// close ends w's runner, in a goroutine that the agent waits for.
+// overLocked notes that w's runner has ended. One that ended by itself is
+// replaced when something waits; if runners keep ending with no attempt that
+// succeeds, the next is given more and more time.
+func (f *function) overLocked(w *worker) {
+	if w.over {
+		return
+	}
+	w.over = true
+	if f.worker != w {
+		return
+	}
+	f.worker = nil
+	f.failures++
+	n := min(f.failures, 100)
+	f.startAt = time.Now().Add(min(time.Duration(n*n)*10*time.Millisecond, time.Minute))
+}
+
+// close ends the runner of w, which may be nil, in a goroutine that the agent
+// waits for.
 func (f *function) close(w *worker) {
+	if w == nil {
+		return
+	}
 	f.a.work.Go(func() {
 		if err := w.instance.Close(); err != nil {
 			f.a.Logger.Debug("runner ended badly", "fn", f.name, "err", err)
@@ -202,9 +217,6 @@ func (f *function) pause(why string) {
 // begin starts what a function needs from the first moment on.
 func (f *function) begin() {
 	f.mu.Lock()
-	if f.manifest().Spec.Scaling.Min > 0 && f.worker == nil && f.mayRunLocked() {
-		f.wakeLocked()
-	}
 	now := time.Now()
 	for _, l := range f.lanes {
 		f.readyLocked(l, now)
@@ -212,45 +224,4 @@ func (f *function) begin() {
 	f.armLocked(now)
 	f.mu.Unlock()
 	f.pump()
-}
-
-// end lets attempts under way finish until deadline, stores what waits and
-// closes the worker.
-func (f *function) end(deadline time.Time) {
-	f.mu.Lock()
-	f.closing = true
-	f.alarm.Stop()
-	f.mu.Unlock()
-	for !f.quiet() && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond)
-	}
-	f.mu.Lock()
-	w := f.worker
-	f.worker = nil
-	for _, l := range f.lanes {
-		if len(l.list) > l.rows {
-			f.storeLocked(l, l.list[len(l.list)-1], "the agent ended")
-		}
-	}
-	f.mu.Unlock()
-	if w != nil {
-		w.instance.Close()
-	}
-}
-
-// quiet reports whether nothing of the function is under way.
-func (f *function) quiet() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.running > 0 {
-		return false
-	}
-	for _, l := range f.lanes {
-		for _, d := range l.list {
-			if d.stage != waiting {
-				return false
-			}
-		}
-	}
-	return true
 }
