@@ -29,9 +29,9 @@ func (r *Report) budgets() []Budget {
 	least("sustained, QoS 1 in and out, 64 in flight, against the bare echo", 1, ratio(full.Rate(outside), full.Rate(bare)))
 	least("the same with the embedded broker, against the same echo", 2, ratio(full.Rate(embedded), full.Rate(bare)))
 	most("first event of a sleeping function, p50", 5, ms(quantile(r.Waking.Took, 0.5)), "%.1f ms")
-	most("resident memory of an idle node", 20, mb(r.Idle.Node.RSS), "%.1f MB")
-	most("of that anonymous", 8, mb(r.Idle.Node.Anonymous), "%.1f MB")
-	most("an idle runner's own memory (PSS)", 8, mb(r.Idle.Runner.PSS), "%.1f MB")
+	most("resident memory of an idle sedge-agent", 20, mb(r.Agent.Node.RSS), "%.1f MB")
+	most("of that anonymous", 8, mb(r.Agent.Node.Anonymous), "%.1f MB")
+	most("an idle runner's own memory (PSS)", 8, mb(r.Agent.Runner.PSS), "%.1f MB")
 	for _, b := range r.Binaries {
 		if b.Name == "sedge-agent-linux-arm64" {
 			most("sedge-agent for arm64, stripped", 25, mb(b.Size), "%.1f MB")

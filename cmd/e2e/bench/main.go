@@ -23,6 +23,7 @@ func main() {
 // options say what is measured and for how long.
 type options struct {
 	program string        // sedge
+	agent   string        // sedge-agent
 	dist    string        // folder of the programs as they are shipped
 	out     string        // file for the report
 	rounds  int           // of each comparison
@@ -41,6 +42,7 @@ func run(ctx context.Context, args []string) error {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&o.program, "program", "bin/sedge", "the sedge to measure")
+	f.StringVar(&o.agent, "agent", "bin/sedge-agent", "the sedge-agent to measure")
 	f.StringVar(&o.dist, "dist", "dist", "folder of the programs whose sizes are told")
 	f.StringVar(&o.out, "o", "BENCHMARKS.md", "file for the report")
 	f.IntVar(&o.rounds, "rounds", 5, "turns of each subject at each load")

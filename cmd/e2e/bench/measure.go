@@ -25,7 +25,8 @@ type Report struct {
 	Tuned, Default    []Comparison // by the broker's settings
 	Waking            Waking
 	Flash             Flash
-	Idle, Loaded      Footprint
+	Agent             Footprint // of sedge-agent, idle
+	Idle, Loaded      Footprint // of sedge up
 	Binaries          []Binary
 	Profiles          map[string]string // subject → where the node's time went, at QoS 1 with 64 in flight
 }
@@ -41,10 +42,42 @@ func measure(ctx context.Context, o options) (r *Report, err error) {
 	if r.Binaries, err = binaries(o.dist); err != nil {
 		return nil, err
 	}
+	if err := r.slim(ctx, dir); err != nil {
+		return nil, err
+	}
 	if err := r.tuned(ctx, dir); err != nil {
 		return nil, err
 	}
 	return r, r.asItComes(ctx, dir)
+}
+
+// slim measures the slim program with the functions that a whole node has left
+// to it. It has a broker to itself, which goes on keeping its session.
+func (r *Report) slim(ctx context.Context, dir string) error {
+	say("memory of sedge-agent, idle")
+	broker, addr, err := startMosquitto(ctx, dir, true)
+	if err != nil {
+		return err
+	}
+	defer broker.stop()
+	n, _, err := startNode(ctx, dir, r.Options.program, addr, lamp, sleepy, count)
+	if err != nil {
+		return err
+	}
+	n.stop()
+	agent, err := spawn(dir, r.Options.agent, "--data-dir", n.dir, "--mqtt", "mqtt://"+addr, "--http-listen", "off")
+	if err != nil {
+		return err
+	}
+	defer agent.stop()
+	rest(ctx, calm)
+	select {
+	case <-agent.gone:
+		return fmt.Errorf("sedge-agent ended: %s", agent.said())
+	default:
+	}
+	r.Agent, err = footprint(agent.pid())
+	return err
 }
 
 // tuned measures with a broker that was set up for speed.

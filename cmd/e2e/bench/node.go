@@ -66,11 +66,7 @@ func startNode(ctx context.Context, dir, program, broker string, manifests ...st
 	if n.api, err = freeAddress(); err != nil {
 		return nil, "", err
 	}
-	web, err := freeAddress()
-	if err != nil {
-		return nil, "", err
-	}
-	args = append(args, "--listen", n.api, "--http-listen", web)
+	args = append(args, "--listen", n.api, "--http-listen", "off")
 	if broker != "" {
 		args = append(args, "--mqtt", "mqtt://"+broker)
 	} else {

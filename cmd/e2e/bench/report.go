@@ -116,8 +116,9 @@ func (r *Report) thriftTables(w io.Writer) {
 		what string
 		m    Memory
 	}{
-		{"sedge up, idle", r.Idle.Node}, {"sedge up, loaded", r.Loaded.Node},
-		{"runner, idle", r.Idle.Runner}, {"runner, loaded", r.Loaded.Runner},
+		{"sedge-agent, idle", r.Agent.Node}, {"its runner, idle", r.Agent.Runner},
+		{"sedge up, idle", r.Idle.Node}, {"its runner, idle", r.Idle.Runner},
+		{"sedge up, loaded", r.Loaded.Node}, {"its runner, loaded", r.Loaded.Runner},
 	} {
 		fmt.Fprintf(w, "| %s | %.1f | %.1f | %.1f |\n", row.what, mb(row.m.RSS), mb(row.m.PSS), mb(row.m.Anonymous))
 	}
