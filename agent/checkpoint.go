@@ -34,7 +34,9 @@ func (a *Agent) saveGates() {
 func (f *function) saveGates() {
 	f.mu.Lock()
 	memories := map[int]json.RawMessage{}
-	changed := f.plan.snapshot()
+	f.unsaved = f.plan.snapshot() || f.unsaved
+	changed := f.unsaved
+	f.unsaved = false
 	for i, t := range f.plan.triggers {
 		if t.memory != nil {
 			memories[i] = t.memory
@@ -50,6 +52,9 @@ func (f *function) saveGates() {
 	}
 	if err != nil {
 		f.a.Logger.Warn("what triggers remember could not be stored", "fn", f.name, "err", err)
+		f.mu.Lock()
+		f.unsaved = true // the next checkpoint tries again
+		f.mu.Unlock()
 	}
 }
 

@@ -1,8 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -66,32 +69,43 @@ func (a *Agent) Discard(ctx context.Context, function string, ids []int64) (int,
 	return len(c.Undead), a.commit(ctx, c)
 }
 
-// letters calls do for the chosen dead letters, in the order of their deliveries.
+// letters calls do for the chosen dead letters, in the order of their deliveries,
+// which need not be that in which they died.
 func (a *Agent) letters(function string, ids []int64, do func(store.DeadLetter) error) error {
+	type place struct{ id, seq int64 }
+	var chosen []place
 	for _, id := range ids {
 		l, err := a.Store.DeadLetter(id)
 		if err != nil {
 			return &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("there is no dead letter %d", id), Hint: "see what there is: sedge dead list"}
 		}
-		if err := do(l); err != nil {
-			return err
-		}
+		chosen = append(chosen, place{l.ID, l.Seq})
 	}
-	if len(ids) > 0 {
-		return nil
-	}
-	for after := int64(0); ; {
+	for after, more := int64(0), len(ids) == 0; more; {
 		page, err := a.Store.DeadLetters(function, after, 100)
-		if err != nil || len(page) == 0 {
+		if err != nil {
 			return err
 		}
 		for _, l := range page {
-			if err := do(l); err != nil {
-				return err
-			}
+			chosen = append(chosen, place{l.ID, l.Seq})
+			after = l.ID
 		}
-		after = page[len(page)-1].ID
+		more = len(page) > 0
 	}
+	slices.SortFunc(chosen, func(x, y place) int { return cmp.Or(cmp.Compare(x.seq, y.seq), cmp.Compare(x.id, y.id)) })
+	for _, p := range slices.Compact(chosen) {
+		l, err := a.Store.DeadLetter(p.id)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // discarded meanwhile
+		}
+		if err == nil {
+			err = do(l)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // redrive moves a dead letter back to the inbox, in one transaction, behind
@@ -116,6 +130,9 @@ func (f *function) redrive(ctx context.Context, l store.DeadLetter) error {
 	f.a.Store.Commit(c, func(err error) {
 		f.mu.Lock()
 		d.stage = waiting
+		if err != nil { // it is a dead letter still
+			f.finishLocked(d, edge.StepDiscarded)
+		}
 		f.readyLocked(ln, time.Now())
 		f.mu.Unlock()
 		f.pump()

@@ -272,7 +272,7 @@ func (f *function) withdraw(d *delivery, why string) {
 		f.mu.Unlock()
 		return
 	}
-	c := &store.Change{Lazy: true}
+	c := &store.Change{}
 	d.timer = nil // who withdraws it has seen to that
 	d.remove(c)
 	f.step(edge.Step{What: edge.StepFiltered, Why: why}, &d.event)

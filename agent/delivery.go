@@ -143,6 +143,7 @@ type lane struct {
 	list   []*delivery // unfinished, in order: first those publishing, then at most one under way, then the waiting
 	rows   int         // how many of list have a row in the inbox
 	out    []*outgoing // publishes that are in the outbox, in order
+	stale  int         // changes under way that take rows of it away which are over
 	queued bool        // stands in the function's ready queue
 }
 
@@ -172,7 +173,7 @@ func (l *lane) committing() bool {
 	return false
 }
 
-func (l *lane) empty() bool { return len(l.list) == 0 && len(l.out) == 0 }
+func (l *lane) empty() bool { return len(l.list) == 0 && len(l.out) == 0 && l.stale == 0 }
 
 // An outgoing is one publish of a successful attempt, until it is confirmed.
 type outgoing struct {

@@ -76,9 +76,15 @@ func (f *function) publish(t *attempt, o functions.Outcome, pubs []devices.Publi
 	d := t.d
 	f.mu.Lock()
 	step := t.done(pubs, nil)
-	if len(pubs) > 0 && len(d.lane.out) > 0 {
+	switch {
+	case len(pubs) == 0:
+	case len(d.lane.out) > 0:
 		f.mu.Unlock()
 		f.commit(t, o, pubs)
+		return
+	case d.lane.stale > 0:
+		f.afterStaleLocked(t, o, pubs)
+		f.mu.Unlock()
 		return
 	}
 	d.stage = handing
@@ -115,15 +121,44 @@ func (f *function) confirmedLocked(l *lane, settled []*receipt) []*receipt {
 			break
 		}
 		if c := f.endLocked(d); c != nil {
-			// Its row goes before the next of its lane may be stored; nobody waits.
-			c.Lazy = true
-			f.a.Store.Commit(c, nil)
+			f.forgetLocked(l, c)
 		}
 		f.latency.add(time.Since(d.heard))
 		f.seen.done(d)
 		settled = append(settled, f.finishLocked(d, edge.StepDone))
 	}
 	return settled
+}
+
+// forgetLocked takes rows of l away that are over. Nobody waits for that, but the
+// next publish of the lane.
+func (f *function) forgetLocked(l *lane, c *store.Change) {
+	l.stale++
+	c.Lazy = true
+	f.a.Store.Commit(c, func(err error) {
+		if err != nil {
+			return // the store is closed
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		l.stale--
+		f.dropLaneLocked(l)
+	})
+}
+
+// afterStaleLocked publishes once what is over of the lane is gone from the store:
+// otherwise a crash would bring it back, and it would be published again after
+// this.
+func (f *function) afterStaleLocked(t *attempt, o functions.Outcome, pubs []devices.Publication) {
+	t.d.stage = committing
+	f.a.Store.Commit(&store.Change{}, func(err error) {
+		if err != nil {
+			t.answer(functions.Outcome{Err: errClosing}, nil)
+			return
+		}
+		f.publish(t, o, pubs)
+		f.pump()
+	})
 }
 
 // endLocked returns what has to be stored when d ends well, or nil. While the

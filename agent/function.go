@@ -49,6 +49,7 @@ type function struct {
 
 	rate    *rate.Limiter // of publishes
 	seen    seen          // dedupe keys and packets done
+	unsaved bool          // what the triggers remember has changed since it was stored
 	counts  edge.Counts
 	lastRun time.Time
 	lastErr *functions.Failure

@@ -131,7 +131,7 @@ func (f *function) outboxLocked(c *store.Change, d *delivery) {
 // sentLocked forgets a publish of the outbox that was confirmed. Its row may go
 // later: should the node end before, it is sent once more.
 func (f *function) sentLocked(o *outgoing) {
-	f.a.Store.Commit(&store.Change{Sent: []int64{o.Seq}, Lazy: true}, nil)
+	f.forgetLocked(o.lane, &store.Change{Sent: []int64{o.Seq}})
 	f.unqueueLocked(o)
 }
 
