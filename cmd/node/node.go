@@ -30,7 +30,7 @@ import (
 type Carrier struct {
 	Bus        agent.Bus
 	Connected  func() (ok bool, why string) // nil: always
-	Reconnects func() int                   // connections after the first; nil: there is no link that could break
+	Reconnects func() int                   // connections after the first, of all links; nil: there is no link that could break
 }
 
 // A Node is a store, an agent and what runs functions for it.
@@ -119,7 +119,7 @@ func (o Options) Dial(lg *slog.Logger) func(*store.Store) (Carrier, error) {
 		return Carrier{
 			Bus:        c,
 			Connected:  func() (bool, string) { return connected(c.Status()) },
-			Reconnects: func() int { return c.Status().In.Reconnects },
+			Reconnects: func() int { s := c.Status(); return s.In.Reconnects + s.Out.Reconnects },
 		}, nil
 	}
 }
@@ -179,7 +179,7 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) Collectors() []prometheus.Collector {
 	all := []prometheus.Collector{n.Agent}
 	if n.carrier.Reconnects != nil {
-		o := prometheus.CounterOpts{Name: "sedge_mqtt_reconnects_total", Help: "Connections to the broker after the first."}
+		o := prometheus.CounterOpts{Name: "sedge_mqtt_reconnects_total", Help: "Connections to the broker after the first, of both links."}
 		all = append(all, prometheus.NewCounterFunc(o, func() float64 { return float64(n.carrier.Reconnects()) }))
 	}
 	return all
