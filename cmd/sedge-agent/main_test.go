@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -41,7 +42,11 @@ spec:
   triggers: [{mqtt: {topic: in}}]
   output: {topic: out}
 `)
-	b, err := broker.New(broker.Config{Listen: "127.0.0.1:0", Log: lg})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := broker.New(broker.Config{Listener: ln, Log: lg})
 	if err != nil {
 		t.Fatal(err)
 	}

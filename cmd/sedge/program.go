@@ -75,17 +75,18 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 }
 
 func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error) {
+	hint := fmt.Sprintf("if that is a broker, use it: sedge up --mqtt mqtt://%s\nelse choose another address: --broker-listen 127.0.0.1:1884", o.brokerListen)
+	ln, err := node.Listen("the broker", o.brokerListen, hint)
+	if err != nil {
+		return node.Carrier{}, err
+	}
 	b, err := broker.New(broker.Config{
-		Listen:    o.brokerListen,
+		Listener:  ln,
 		Dir:       o.DataDir,
 		UsersFile: o.brokerUsers,
 		ACLFile:   o.brokerACL,
 		Log:       lg.With("part", "broker"),
 	})
-	if taken, ok := errors.AsType[*broker.ErrPortTaken](err); ok {
-		hint := fmt.Sprintf("if that is a broker, use it: sedge up --mqtt mqtt://%s\nelse choose another address: --broker-listen 127.0.0.1:1884", o.brokerListen)
-		return node.Carrier{}, &edge.Error{Code: edge.Conflict, Message: taken.Error(), Hint: hint}
-	}
 	if err != nil {
 		return node.Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: brokerHint(o)}
 	}

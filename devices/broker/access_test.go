@@ -305,11 +305,11 @@ func TestBadFilesAreRefused(t *testing.T) {
 		"plain password": {UsersFile: write(t, "users", "lamp:secret\n")},
 		"no colon":       {UsersFile: write(t, "users", "lamp\n")},
 		"no users file":  {UsersFile: "/nonexistent/users"},
-		"exposed":        {Listen: "0.0.0.0:0"},
-		"exposed, users": {Listen: ":0", Users: hashed(t, "lamp")},
+		"exposed":        {Listener: listen(t, "0.0.0.0:0")},
+		"exposed, users": {Listener: listen(t, ":0"), Users: hashed(t, "lamp")},
 	} {
-		if cfg.Listen == "" {
-			cfg.Listen = "127.0.0.1:0"
+		if cfg.Listener == nil {
+			cfg.Listener = listen(t, "127.0.0.1:0")
 		}
 		if b, err := New(cfg); err == nil {
 			b.close()

@@ -20,7 +20,7 @@ func BenchmarkHearAndAnswer(b *testing.B) {
 }
 
 func hearAndAnswer(b *testing.B, qos byte) {
-	br, err := New(Config{Listen: "127.0.0.1:0"})
+	br, err := New(Config{Listener: listen(b, "127.0.0.1:0")})
 	if err != nil {
 		b.Fatal(err)
 	}

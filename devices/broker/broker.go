@@ -21,10 +21,10 @@ import (
 	"github.com/sedge-iot/sedge/devices"
 )
 
-// A Config says how a broker runs. The zero Config is one for this machine's
-// own devices that keeps nothing.
+// A Config says how a broker runs. With a listener and nothing else it is one
+// for this machine's own devices that keeps nothing.
 type Config struct {
-	Listen string // host:port; 127.0.0.1:1883 if empty
+	Listener net.Listener // where clients come in; the broker's from [New] on, also if that fails
 
 	// Dir is where sessions and retained messages are kept, or "" to keep them
 	// in memory only. It is created if it is missing; no other broker may use it.
@@ -103,13 +103,13 @@ type Broker struct {
 	closing  bool                     // guarded by mu
 }
 
-// New returns a broker that listens already and serves once Run is called.
-// It refuses to listen beyond this machine without users and an ACL. If
-// the address is taken the error is an [*ErrPortTaken].
+// New returns a broker that serves once Run is called. It refuses to be reached
+// from beyond this machine without users and an ACL.
 func New(cfg Config) (*Broker, error) {
 	b := &Broker{
 		log:      cfg.Log,
 		limits:   cfg.Limits.orDefaults(),
+		listener: cfg.Listener,
 		topics:   newTopics(),
 		boot:     rand.Text()[:10],
 		alarm:    make(chan struct{}, 1),
@@ -124,26 +124,29 @@ func New(cfg Config) (*Broker, error) {
 	b.echo = newEcho(b)
 	b.mochi = newMochi(b)
 	if err := b.open(cfg); err != nil {
-		return nil, fmt.Errorf("open broker: %w", err)
+		return nil, errors.Join(fmt.Errorf("open broker: %w", err), b.close())
 	}
 	return b, nil
 }
+
+// errExposed says that the configuration would let in anyone.
+var errExposed = errors.New("beyond this machine a broker needs users and an ACL")
 
 func (b *Broker) open(cfg Config) (err error) {
 	if err := b.admit(cfg); err != nil {
 		return err
 	}
-	b.listener, err = listen(cmp.Or(cfg.Listen, "127.0.0.1:1883"), b.users.hashes != nil && cfg.ACLFile != "", cfg.TLS)
-	if err != nil {
-		return err
+	guarded := b.users.hashes != nil && cfg.ACLFile != ""
+	if at, ok := b.Addr().(*net.TCPAddr); !guarded && !(ok && at.IP.IsLoopback()) {
+		return fmt.Errorf("listen on %s: %w", b.Addr(), errExposed)
+	}
+	if cfg.TLS != nil {
+		b.listener = tls.NewListener(b.listener, cfg.TLS)
 	}
 	if b.keeper, err = openKeeper(cfg.Dir, b.log, b.retain); err == nil && b.keeper != nil {
 		err = b.load()
 	}
-	if err != nil {
-		return errors.Join(err, b.close())
-	}
-	return nil
+	return err
 }
 
 // admit reads who may connect and who may do what.
@@ -181,10 +184,8 @@ func (b *Broker) admit(cfg Config) error {
 
 func (b *Broker) close() error {
 	var errs []error
-	if b.listener != nil {
-		if err := b.listener.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
+	if err := b.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		errs = append(errs, err)
 	}
 	if b.keeper != nil {
 		errs = append(errs, b.keeper.db.Close())

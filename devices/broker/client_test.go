@@ -35,9 +35,7 @@ type rig struct {
 // filters.
 func run(t testing.TB, cfg Config, filters ...string) *rig {
 	t.Helper()
-	if cfg.Listen == "" {
-		cfg.Listen = "127.0.0.1:0"
-	}
+	cfg.Listener = listen(t, "127.0.0.1:0")
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
@@ -63,6 +61,15 @@ func run(t testing.TB, cfg Config, filters ...string) *rig {
 	}
 	t.Cleanup(r.stop)
 	return r
+}
+
+func listen(t testing.TB, addr string) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // hears returns the next message that the agent is handed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -85,15 +86,26 @@ func TestASessionsNameSurvivesARestartAndNoOtherHasIt(t *testing.T) {
 // TestMain lets the test binary be a broker that can be killed.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BROKER_DIR"); dir != "" {
-		b, err := New(Config{Listen: "127.0.0.1:0", Dir: dir})
-		if err != nil {
+		if err := serve(dir); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		fmt.Println(b.Addr())
-		b.Run(context.Background(), func(devices.Message) {})
 	}
 	os.Exit(m.Run())
+}
+
+// serve runs a broker that says where it is.
+func serve(dir string) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	b, err := New(Config{Listener: l, Dir: dir})
+	if err != nil {
+		return err
+	}
+	fmt.Println(b.Addr())
+	return b.Run(context.Background(), func(devices.Message) {})
 }
 
 // child starts a broker in a process of its own.

@@ -1,11 +1,9 @@
 package broker
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,22 +12,6 @@ import (
 
 	"github.com/sedge-iot/sedge/devices"
 )
-
-func TestATakenPortNamesItsHolder(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, err = New(Config{Listen: l.Addr().String()})
-	taken, ok := errors.AsType[*ErrPortTaken](err)
-	if !ok {
-		t.Fatalf("New = %v, want ErrPortTaken", err)
-	}
-	if want := fmt.Sprintf("(pid %d)", os.Getpid()); taken.Addr != l.Addr().String() || !strings.Contains(taken.Holder, want) {
-		t.Errorf("%v, want %s taken by a program with %s", err, l.Addr(), want)
-	}
-}
 
 func TestMalformedPacketsCloseOnlyTheirClient(t *testing.T) {
 	b := run(t, Config{Limits: Limits{Packet: 1 << 16}}, "#")
