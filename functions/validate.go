@@ -120,12 +120,14 @@ func bound[T interface {
 	}
 }
 
+// Lengths are checked apart: a repetition up to 61 compiles into 61 copies, which
+// every program that knows functions would hold from its start.
 var (
-	dnsLabel   = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
-	labelName  = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	dnsLabel   = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`)
+	labelName  = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$`)
 	dnsName    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
-	envName    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+	envName    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	cpuAmount  = regexp.MustCompile(`^([1-9][0-9]{1,5}m|[1-9][0-9]?|[0-9]{1,2}\.[0-9]{1,3})$`)
 )
 
@@ -133,7 +135,7 @@ func (c *checker) name(field, name string) {
 	switch {
 	case name == "":
 		c.add(field, RuleRequired, "", "is missing")
-	case !dnsLabel.MatchString(name):
+	case len(name) > 63 || !dnsLabel.MatchString(name):
 		c.add(field, RuleValue, "use a to z, 0 to 9 and -, at most 63, with no - at either end", "%s is not a DNS label", quote(name))
 	}
 }
@@ -149,10 +151,10 @@ func (c *checker) labels(field string, labels map[string]string) {
 		if !found {
 			prefix, name = "", key
 		}
-		if !labelName.MatchString(name) || found && (len(prefix) > 253 || !dnsName.MatchString(prefix)) {
+		if len(name) > 63 || !labelName.MatchString(name) || found && (len(prefix) > 253 || !dnsName.MatchString(prefix)) {
 			c.add(join(field, key), RuleValue, "use letters, digits, - _ . up to 63, with a letter or digit at either end", "%s is no name of a label", quote(key))
 		}
-		if value := labels[key]; !labelValue.MatchString(value) {
+		if value := labels[key]; len(value) > 63 || !labelValue.MatchString(value) {
 			c.add(join(field, key), RuleValue, "use letters, digits, - _ . up to 63, with a letter or digit at either end", "%s is no value of a label", quote(value))
 		}
 	}
@@ -217,7 +219,7 @@ func (c *checker) env(env map[string]string) {
 	for _, name := range sortedKeys(env) {
 		total += len(name) + len(env[name])
 		switch {
-		case !envName.MatchString(name):
+		case len(name) > 128 || !envName.MatchString(name):
 			c.add(join(field, name), RuleValue, "use letters, digits and _, not a digit first", "%s is no name of a variable", quote(name))
 		case reserved(name):
 			c.add(join(field, name), RuleValue, "choose another name", "%s belongs to the system", name)

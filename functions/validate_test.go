@@ -25,6 +25,8 @@ func TestWhatIsTooMuchIsRefused(t *testing.T) {
 		"spec.triggers[0].mqtt.topic": func(s *Spec) { s.Triggers[0].MQTT.Topic = long },
 		"spec.triggers[0].mqtt.when":  func(s *Spec) { s.Triggers[0].MQTT.When = strings.Repeat(" ", MaxExpression) + "true" },
 		"spec.output.topic":           func(s *Spec) { s.Output = &Output{Topic: long} },
+		"spec.placement.nodes.site":   func(s *Spec) { s.Placement.Nodes = map[string]string{"site": strings.Repeat("x", 64)} },
+		"spec.env." + long[:129]:      func(s *Spec) { s.Env = map[string]string{long[:129]: "x"} },
 		"spec.source.path":            func(s *Spec) { s.Source.Path = strings.Repeat("x", 256) },
 	} {
 		m := mustParse(t, manifest)
