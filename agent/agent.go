@@ -59,11 +59,12 @@ type Config struct {
 // goroutines.
 type Agent struct {
 	Config
-	boot  string       // prefix of the ids this process gives
-	ids   atomic.Int64 // events and invocations numbered by this process
-	seq   atomic.Int64 // positions in inbox and outbox
-	heard atomic.Int64 // messages
-	load  load
+	boot   string       // prefix of the ids this process gives
+	ids    atomic.Int64 // events and invocations numbered by this process
+	seq    atomic.Int64 // positions in inbox and outbox
+	heard  atomic.Int64 // messages
+	ending atomic.Bool  // what comes now is left to the next process
+	load   load
 
 	routes atomic.Pointer[routes]
 	valve  *valve
@@ -123,9 +124,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		f.begin()
 	}
 
-	// The bus is the last to begin and the first to end: nothing new comes
-	// while what has come is brought to an end. But it must still publish then,
-	// so hearing ends by Pause, not by ending the bus.
+	// The bus is the last to begin. It ends only when what has come is brought to
+	// an end, for that has to be published and acknowledged.
 	bus := make(chan error, 1)
 	busCtx, stopBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBus()
@@ -139,7 +139,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case err = <-stored:
 		stored <- nil
 	}
-	a.valve.set(ending, true)
+	a.ending.Store(true)
 	a.finish()
 	stopBus()
 	err = errors.Join(err, <-bus)

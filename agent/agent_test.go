@@ -31,17 +31,29 @@ type node struct {
 
 // newNode starts a node in an empty data directory.
 func newNode(t *testing.T) *node {
-	return startNode(t, t.TempDir(), &bus{}, &sandbox{handlers: map[string]handler{}})
+	return startNode(t, t.TempDir(), &bus{}, newSandbox())
 }
 
+func newSandbox() *sandbox { return &sandbox{handlers: map[string]handler{}} }
+
 func startNode(t *testing.T, dir string, b *bus, box *sandbox) *node {
+	t.Helper()
+	n := start(t, dir, box, Config{Bus: b})
+	n.bus = b
+	return n
+}
+
+// start starts a node as cfg has it, in the data directory dir.
+func start(t *testing.T, dir string, box *sandbox, cfg Config) *node {
 	t.Helper()
 	lg := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	st, err := store.Open(dir, lg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := New(Config{Node: "test", Bus: b, Store: st, Sandboxes: map[string]functions.Sandbox{"process": box}, Logger: lg})
+	cfg.Node, cfg.Store, cfg.Logger = "test", st, lg
+	cfg.Sandboxes = map[string]functions.Sandbox{"process": box}
+	a, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +65,7 @@ func startNode(t *testing.T, dir string, b *bus, box *sandbox) *node {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }() // awaited by stop
-	n := &node{Agent: a, t: t, dir: dir, bus: b, box: box}
+	n := &node{Agent: a, t: t, dir: dir, box: box}
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

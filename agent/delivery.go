@@ -33,6 +33,7 @@ type delivery struct {
 	heard    time.Time
 
 	receipt  *receipt // of the message that brought it; nil once settled
+	message  *receipt // the same, also when its part is settled; or nil
 	identity store.Identity
 	key      string          // dedupe key, or ""
 	timer    *store.TimerEnd // the stored timer that it came from, or nil
@@ -145,6 +146,8 @@ type lane struct {
 	out    []*outgoing // publishes that are in the outbox, in order
 	stale  int         // changes under way that take rows of it away which are over
 	queued bool        // stands in the function's ready queue
+
+	draining bool // some goroutine is handing out to the bus
 }
 
 // next returns the delivery that runs next, or nil while one is under way or
@@ -189,7 +192,8 @@ type outgoing struct {
 type outState uint8
 
 const (
-	sending outState = iota
-	lost
+	sending outState = iota // the bus has it
+	queued                  // in the outbox, to be handed to the bus
+	lost                    // waits to be repeated
 	confirmed
 )

@@ -58,7 +58,6 @@ type reason uint32
 const (
 	crowded reason = 1 << iota // too much is unacknowledged
 	failing                    // the disk is full or fails
-	ending                     // the agent is
 )
 
 func newValve(bus Bus) *valve { return &valve{bus: bus, crowd: make(chan struct{}, 1)} }

@@ -112,19 +112,23 @@ func (f *function) publish(t *attempt, o functions.Outcome, pubs []devices.Publi
 
 // confirmedLocked finishes the deliveries at the head of l whose publishes are
 // all confirmed, and appends their receipts to settled. One behind another that
-// is not confirmed waits for it: were it acknowledged first, a crash would run
-// the earlier one again after it.
+// is not confirmed, or whose row is not gone, waits for it: were it acknowledged
+// first, a crash would bring back the earlier one alone, to be published after it.
 func (f *function) confirmedLocked(l *lane, settled []*receipt) []*receipt {
 	for len(l.list) > 0 {
 		d := l.list[0]
-		if d.stage != publishing || d.waitsFor(lost) || d.waitsFor(sending) {
+		behind := len(d.out) > 0 && (len(l.out) > 0 || l.stale > 0)
+		if d.stage != publishing || behind || d.waitsFor(lost) || d.waitsFor(sending) {
 			break
 		}
-		if c := f.endLocked(d); c != nil {
+		if d.stored() {
+			c := &store.Change{}
+			d.remove(c)
 			f.forgetLocked(l, c)
 		}
 		f.latency.add(time.Since(d.heard))
 		f.seen.done(d)
+		f.oweLocked(d)
 		settled = append(settled, f.finishLocked(d, edge.StepDone))
 	}
 	return settled
@@ -140,9 +144,12 @@ func (f *function) forgetLocked(l *lane, c *store.Change) {
 			return // the store is closed
 		}
 		f.mu.Lock()
-		defer f.mu.Unlock()
 		l.stale--
+		settled := f.confirmedLocked(l, nil)
 		f.dropLaneLocked(l)
+		f.mu.Unlock()
+		settle(settled)
+		f.pump()
 	})
 }
 
@@ -161,22 +168,6 @@ func (f *function) afterStaleLocked(t *attempt, o functions.Outcome, pubs []devi
 	})
 }
 
-// endLocked returns what has to be stored when d ends well, or nil. While the
-// node ends that is also that it did: the connection that could carry the
-// acknowledgement is closed already, and the next process will hear d again.
-func (f *function) endLocked(d *delivery) *store.Change {
-	remember := f.closing && d.identity != (store.Identity{})
-	if !d.stored() && !remember {
-		return nil
-	}
-	c := &store.Change{}
-	d.remove(c)
-	if remember {
-		c.Done = append(c.Done, store.Done{Function: f.name, Identity: d.identity})
-	}
-	return c
-}
-
 // commit stores all effects of the attempt in one transaction with the fact
 // that it is done; then the publishes go out.
 func (f *function) commit(t *attempt, o functions.Outcome, pubs []devices.Publication) {
@@ -185,7 +176,7 @@ func (f *function) commit(t *attempt, o functions.Outcome, pubs []devices.Public
 	f.hastenLocked(d)
 	d.stage = committing
 	d.out = nil // of an attempt before
-	c := &store.Change{State: t.stateChange(o.Effects.State)}
+	c := &store.Change{State: t.stateChange(o.Effects.State), Done: f.owedLocked(d.lane)}
 	d.remove(c)
 	set := f.a.timers.effects(c, d, f.name, o.Effects.Timers)
 	if d.identity != (store.Identity{}) || d.key != "" {
@@ -241,13 +232,14 @@ func (f *function) committed(t *attempt, step edge.Step) {
 	f.latency.add(time.Since(d.heard))
 	f.seen.done(d)
 	l := d.lane
-	out := d.out
-	f.queueLocked(l, out)
+	for _, og := range d.out {
+		og.state = queued
+	}
+	f.queueLocked(l, d.out)
 	r := f.finishLocked(d, edge.StepDone)
-	out = f.sendableLocked(l, out)
 	f.mu.Unlock()
 	r.settle()
-	f.send(out)
+	f.drain(l)
 	f.mu.Lock()
 	f.readyLocked(l, time.Now())
 	f.mu.Unlock()

@@ -49,7 +49,8 @@ type function struct {
 
 	rate    *rate.Limiter // of publishes
 	seen    seen          // dedupe keys and packets done
-	unsaved bool          // what the triggers remember has changed since it was stored
+	owed    []owed
+	unsaved bool // what the triggers remember has changed since it was stored
 	counts  edge.Counts
 	lastRun time.Time
 	lastErr *functions.Failure
@@ -113,6 +114,11 @@ func (f *function) take(h *hearing, hits []hit, r *receipt) {
 			return
 		}
 	}
+	if f.closing { // left to the next process: r is never settled
+		f.counts.Taken--
+		f.mu.Unlock()
+		return
+	}
 	v := f.decideLocked(h, hits)
 	r.left.Add(int32(len(v.arms) + len(v.disarms))) // each of them settles it too
 	done := f.followLocked(h, &v, r)
@@ -166,7 +172,7 @@ func (f *function) followLocked(h *hearing, v *ruling, r *receipt) *receipt {
 // newDelivery returns a delivery of ev, which came with h.
 func (f *function) newDelivery(ev devices.Event, h *hearing, r *receipt) *delivery {
 	d := &delivery{
-		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: h.now, receipt: r,
+		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: h.now, receipt: r, message: r,
 	}
 	if ev.QoS > 0 {
 		d.identity = h.identity()

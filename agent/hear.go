@@ -81,6 +81,9 @@ func (h *hearing) scope(ev *devices.Event, payload bool) (functions.Scope, *func
 // hear takes one message from the bus. It never blocks: what cannot run now
 // waits in its lane, and what waits too long goes to the inbox.
 func (a *Agent) hear(m devices.Message) {
+	if a.ending.Load() && !m.Dup {
+		return // it is not acknowledged, and will come again
+	}
 	a.heard.Add(1)
 	h := hearing{Message: m, now: time.Now()}
 	if h.Time.IsZero() {

@@ -38,8 +38,8 @@ func (f *function) tick() {
 		f.armLocked(now.Add(f.a.Hold))
 	}
 	f.mu.Unlock()
-	for _, out := range again {
-		f.send(out)
+	for _, l := range again {
+		f.drain(l)
 	}
 	f.close(idle)
 	f.pump()
@@ -104,6 +104,7 @@ func (f *function) storeLocked(l *lane, last *delivery, why string) {
 			break
 		}
 	}
+	c.Done = f.owedLocked(l)
 	f.a.Store.Commit(c, func(err error) {
 		if f.complain(err); err == nil {
 			f.stored(stored, ended)

@@ -48,6 +48,40 @@ func (f *function) stops(og *outgoing, behind []*outgoing) bool {
 	return true
 }
 
+// drain sends what is queued in the lane's outbox. One goroutine at a time does so,
+// or two could turn the order round between them. It must not be called with mu
+// held.
+func (f *function) drain(l *lane) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l.draining {
+		return
+	}
+	l.draining = true
+	for out := l.queuedOut(); len(out) > 0; out = l.queuedOut() {
+		f.mu.Unlock()
+		f.send(out)
+		f.mu.Lock()
+	}
+	l.draining = false
+}
+
+// queuedOut returns the publishes of the outbox to send now, and marks them so:
+// none behind one that waits to be repeated.
+func (l *lane) queuedOut() []*outgoing {
+	var out []*outgoing
+	for _, og := range l.out {
+		switch og.state {
+		case lost:
+			return out
+		case queued:
+			og.state = sending
+			out = append(out, og)
+		}
+	}
+	return out
+}
+
 // settled takes what became of a publish. It is called by the bus, once for
 // each time that it was given to it.
 func (o *outgoing) settled(err error) {
@@ -64,8 +98,12 @@ func (o *outgoing) settled(err error) {
 		o.state = confirmed
 		done = f.confirmedLocked(o.lane, done)
 	}
+	more := len(f.ready) > 0 && len(done) > 0 // what waited for a suspect to be cleared
 	f.mu.Unlock()
 	settle(done)
+	if more {
+		f.pump()
+	}
 }
 
 // lostLocked notes that o was not confirmed. It goes to the outbox, from where
@@ -103,6 +141,7 @@ func (f *function) toOutboxLocked(l *lane, last *delivery) {
 	if len(ended) == 0 {
 		return
 	}
+	c.Done = f.owedLocked(l)
 	f.a.Store.Commit(c, func(err error) {
 		if f.complain(err); err == nil {
 			f.stored(nil, ended)
@@ -114,6 +153,7 @@ func (f *function) toOutboxLocked(l *lane, last *delivery) {
 // of d.
 func (f *function) outboxLocked(c *store.Change, d *delivery) {
 	d.stage = committing
+	f.oweLocked(d)
 	var left []*outgoing
 	for _, og := range d.out {
 		if og.state != confirmed {
@@ -123,9 +163,7 @@ func (f *function) outboxLocked(c *store.Change, d *delivery) {
 		}
 	}
 	f.queueLocked(d.lane, left)
-	if end := f.endLocked(d); end != nil {
-		c.Drop, c.Cancel, c.Done = append(c.Drop, end.Drop...), append(c.Cancel, end.Cancel...), append(c.Done, end.Done...)
-	}
+	d.remove(c)
 }
 
 // sentLocked forgets a publish of the outbox that was confirmed. Its row may go
@@ -196,52 +234,27 @@ func (f *function) firstLostLocked() (first *outgoing) {
 
 func (o *outgoing) size() int { return len(o.Publication.Topic) + len(o.Publication.Payload) }
 
-// sendableLocked returns which publishes of the lane's outbox may be sent now,
-// and marks them so: fresh ones, just committed, if nothing before them is
-// waiting to be repeated; else none, for tick repeats all of them in order.
-func (f *function) sendableLocked(l *lane, fresh []*outgoing) []*outgoing {
-	for _, og := range l.out {
-		if og.state == lost {
-			for _, og := range fresh {
-				og.state = lost
-			}
-			f.lost = true
-			f.armLocked(time.Now().Add(repeatAfter))
-			return nil
-		}
-	}
-	return fresh
-}
-
-// repeatLocked returns the lost publishes to send again, by lane: those of lanes
-// where nothing is on its way any more, so that their order is kept.
-func (f *function) repeatLocked(now time.Time) [][]*outgoing {
+// repeatLocked readies the lost publishes to be sent again, and returns their
+// lanes: those where nothing is on its way any more, so that the order is kept.
+func (f *function) repeatLocked(now time.Time) (again []*lane) {
 	if !f.lost {
 		return nil
 	}
 	f.lost = false
-	var again [][]*outgoing
 	for _, l := range f.lanes {
-		var lostHere []*outgoing
-		moving := false
-		for _, og := range l.out {
-			switch og.state {
-			case lost:
-				lostHere = append(lostHere, og)
-			case sending:
-				moving = true
-			}
+		has := func(s outState) bool {
+			return slices.ContainsFunc(l.out, func(og *outgoing) bool { return og.state == s })
 		}
 		switch {
-		case len(lostHere) == 0:
-		case moving:
+		case !has(lost):
+		case has(sending):
 			f.lost = true // once what is on its way has ended
 			f.armLocked(now.Add(repeatAfter))
 		default:
-			for _, og := range lostHere {
-				og.state = sending
+			for _, og := range l.out {
+				og.state = queued
 			}
-			again = append(again, lostHere)
+			again = append(again, l)
 		}
 	}
 	return again

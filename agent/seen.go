@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -132,7 +133,7 @@ func (f *function) repeatedLocked(h *hearing, r *receipt) (repeated bool, settle
 	d := f.liveLocked(id)
 	switch {
 	case d != nil && d.receipt != nil:
-		settle, d.receipt = d.receipt, r
+		settle, d.receipt, d.message = d.receipt, r, r
 	case d != nil, f.seen.wasDone(id), f.wasDone(id):
 		settle = r
 	default:
@@ -167,4 +168,42 @@ func (f *function) wasDone(id store.Identity) bool {
 // keyUntil returns until when d's dedupe key is remembered.
 func (f *function) keyUntil(d *delivery) time.Time {
 	return f.seen.keys[d.key].until
+}
+
+// An owed delivery is done at this function, but its message is not acknowledged,
+// since another function has not finished with it: a crash brings it again. What
+// is stored of its lane has to say that it is done, or it would run again after
+// that.
+type owed struct {
+	lane     string
+	identity store.Identity
+	receipt  *receipt
+}
+
+// oweLocked notes that d is done, if its message stays unacknowledged.
+func (f *function) oweLocked(d *delivery) {
+	if d.message == nil || d.identity == (store.Identity{}) {
+		return
+	}
+	others := d.message.left.Load()
+	if d.receipt != nil {
+		others-- // that is this one's own part
+	}
+	if others <= 0 {
+		return
+	}
+	if len(f.owed) == cap(f.owed) {
+		f.owed = slices.DeleteFunc(f.owed, func(o owed) bool { return o.receipt.left.Load() <= 0 })
+	}
+	f.owed = append(f.owed, owed{d.lane.key, d.identity, d.message})
+}
+
+// owedLocked returns what has to be stored with anything of the lane l.
+func (f *function) owedLocked(l *lane) (done []store.Done) {
+	for _, o := range f.owed {
+		if o.lane == l.key && o.receipt.left.Load() > 0 {
+			done = append(done, store.Done{Function: f.name, Identity: o.identity})
+		}
+	}
+	return done
 }

@@ -1,0 +1,504 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sedge-iot/sedge/devices"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// Random schedules of messages, lost connections, dying runners, crashes,
+// restarts and redeployments, and what must hold after each of them.
+func TestNoRandomScheduleLosesTurnsRoundOrCountsTwice(t *testing.T) {
+	first, n := uint64(1), uint64(20)
+	if testing.Short() {
+		n = 3
+	}
+	if s := os.Getenv("SEDGE_TEST_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, n = seed, 1
+	}
+	for seed := first; seed < first+n; seed++ {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for _, fault := range play(t, seed, false) {
+					t.Errorf("seed %d: %s", seed, fault)
+				}
+			})
+		})
+	}
+}
+
+// The proof of the proof: a node that acknowledges first is found out.
+func TestTheRandomSchedulesFindOutANodeThatAcknowledgesFirst(t *testing.T) {
+	for seed := uint64(1); seed <= 10; seed++ {
+		var faults []string
+		synctest.Test(t, func(t *testing.T) { faults = play(t, seed, true) })
+		if slices.ContainsFunc(faults, func(f string) bool { return strings.Contains(f, "lost") }) {
+			return
+		}
+	}
+	t.Error("ten schedules lost nothing though nothing was safe when it was acknowledged")
+}
+
+const simDevices = 4
+
+// A game is one random schedule.
+type game struct {
+	t        *testing.T
+	broker   *broker
+	box      *sandbox
+	node     *node
+	line     *line
+	ackFirst bool
+	seed     uint64
+	said     [simDevices]int
+	revision int
+	dropped  time.Time // when a connection was ended last
+
+	mu    sync.Mutex
+	asked map[string]int // how often for each purpose; guarded by mu
+	tamed bool           // nothing fails any more; guarded by mu
+}
+
+// play plays the schedule of that seed, and returns what was wrong.
+func play(t *testing.T, seed uint64, ackFirst bool) (faults []string) {
+	g := &game{t: t, box: newSandbox(), ackFirst: ackFirst, seed: seed, asked: map[string]int{}}
+	g.broker = &broker{g: g}
+	g.start(t.TempDir())
+	g.deploy()
+	for range 250 {
+		g.step()
+	}
+	g.mu.Lock()
+	g.tamed = true
+	g.mu.Unlock()
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+	faults = g.judge()
+	g.node.stop()
+	return faults
+}
+
+func (g *game) start(dir string) {
+	g.line = &line{b: g.broker, wake: make(chan struct{}, 1), sent: make(chan struct{}, 1)}
+	g.node = start(g.t, dir, g.box, Config{Bus: g.line, AckFirst: g.ackFirst})
+}
+
+// A luck is chance for one purpose. What falls to one thing does not depend on
+// the order in which goroutines ask, so that a seed brings back its schedule.
+func (g *game) luck(purpose string) *luck {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.asked[purpose]++
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d %s %d", g.seed, purpose, g.asked[purpose])
+	return &luck{rand.New(rand.NewPCG(h.Sum64(), 1)), g.tamed}
+}
+
+type luck struct {
+	*rand.Rand
+	tamed bool // nothing happens any more
+}
+
+// chance is true once in so many times.
+func (l *luck) chance(in int) bool { return !l.tamed && l.IntN(in) == 0 }
+
+func (l *luck) upTo(d time.Duration) time.Duration { return time.Duration(l.Int64N(int64(d))) }
+
+func (g *game) deploy() {
+	g.revision++
+	delivery := fmt.Sprintf("delivery: {retry: {attempts: 100, backoff: 100ms, max: 1s}}\nenv: {REVISION: \"%d\"}", g.revision)
+	g.node.deploy("echo", onIn+delivery, g.echo)
+	g.node.deploy("count", onIn+delivery, g.count)
+	g.node.deploy("mixed", onIn+delivery, g.mixed)
+}
+
+// fate lets an attempt take its time, and fail.
+func (g *game) fate(of string, inv functions.Invocation) *functions.Failure {
+	l := g.luck(fmt.Sprintf("fate of %s on %s=%s", of, inv.Event.Topic, inv.Event.Payload))
+	if l.chance(2) {
+		time.Sleep(l.upTo(200 * time.Millisecond))
+	}
+	if l.chance(8) {
+		return &functions.Failure{Code: functions.CodeThrown, Message: "bad luck"}
+	}
+	return nil
+}
+
+func (g *game) echo(inv functions.Invocation, _ functions.Run) functions.Outcome {
+	return functions.Outcome{Err: g.fate("echo", inv), Effects: functions.Effects{Publish: []devices.Publication{{
+		Topic: "out/echo/" + inv.Event.Capture("device"), Payload: inv.Event.Payload, QoS: 1,
+	}}}}
+}
+
+// count counts the events of each device by incr, all events by what it has
+// read, and publishes.
+func (g *game) count(inv functions.Invocation, r functions.Run) functions.Outcome {
+	v, err := r.Get("all")
+	if err != nil {
+		g.t.Error(err)
+	}
+	all, _ := strconv.Atoi(string(v))
+	o := functions.Outcome{Err: g.fate("count", inv), Effects: functions.Effects{
+		State: []functions.StateWrite{
+			{Op: functions.StateIncr, Key: inv.Event.Capture("device"), By: 1},
+			{Op: functions.StateSet, Key: "all", Value: strconv.AppendInt(nil, int64(all)+1, 10)},
+		},
+		Publish: []devices.Publication{{Topic: "out/count/" + inv.Event.Capture("device"), Payload: inv.Event.Payload, QoS: 1}},
+	}}
+	return o
+}
+
+// mixed changes state on every third event only.
+func (g *game) mixed(inv functions.Invocation, _ functions.Run) functions.Outcome {
+	o := functions.Outcome{Err: g.fate("mixed", inv), Effects: functions.Effects{Publish: []devices.Publication{{
+		Topic: "out/mixed/" + inv.Event.Capture("device"), Payload: inv.Event.Payload, QoS: 1,
+	}}}}
+	if n, _ := strconv.Atoi(string(inv.Event.Payload)); n%3 == 0 {
+		o.Effects.State = []functions.StateWrite{{Op: functions.StateIncr, Key: inv.Event.Capture("device"), By: 1}}
+	}
+	return o
+}
+
+func (g *game) step() {
+	l := g.luck("step")
+	switch {
+	case l.chance(60):
+		g.crash()
+	case l.chance(60):
+		g.node.stop()
+		g.line.die()
+		g.start(g.node.dir)
+	case l.chance(25) && time.Since(g.dropped) > 2*time.Second: // so that no publish is lost three times
+		g.dropped = time.Now()
+		g.line.drop()
+	case l.chance(25):
+		g.box.die(functions.CodeDied)
+	case l.chance(50):
+		g.deploy()
+	default:
+		d := int(l.upTo(simDevices))
+		g.said[d]++
+		g.broker.say(fmt.Sprintf("in/d%d", d), strconv.Itoa(g.said[d]))
+	}
+	if l.chance(2) {
+		time.Sleep(l.upTo(150 * time.Millisecond))
+	}
+}
+
+// crash goes on with a copy of what the disk holds in this moment: nothing that
+// the old process does afterwards is heard of.
+func (g *game) crash() {
+	synctest.Wait()
+	dir := g.t.TempDir()
+	for _, name := range []string{"node.db", "node.db-wal"} {
+		data, err := os.ReadFile(filepath.Join(g.node.dir, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
+		}
+		if err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	g.line.die()
+	g.node.stop()
+	g.start(dir)
+}
+
+// judge looks at what came out in the end.
+func (g *game) judge() (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	letters, err := g.node.Dead(g.t.Context(), edge.Query{})
+	if err != nil || len(letters) > 0 {
+		fault("dead letters %v, %v", letters, err)
+	}
+	if g.broker.left() > 0 {
+		fault("%d messages are not acknowledged", g.broker.left())
+	}
+	all := 0
+	for d, said := range g.said {
+		all += said
+		for _, fn := range []string{"echo", "count", "mixed"} {
+			topic := fmt.Sprintf("out/%s/d%d", fn, d)
+			faults = append(faults, inOrder(topic, g.broker.published(topic), said)...)
+		}
+		if got := g.number(fmt.Sprintf("d%d", d)); got != said {
+			fault("counted %d of d%d, %d were said: %d lost", got, d, said, said-got)
+		}
+	}
+	if got := g.number("all"); got != all {
+		fault("counted %d in all, %d were said: %d lost", got, all, all-got)
+	}
+	for _, f := range g.node.Functions() {
+		if f.Counts.Pending > 0 || f.Waiting > 0 || f.Running > 0 {
+			fault("%s: something is left: %+v", f.Name, f)
+		}
+	}
+	for _, f := range g.node.all() {
+		f.mu.Lock()
+		if n := len(f.lanes); n > 0 {
+			fault("%s: %d lanes are left", f.name, n)
+		}
+		f.mu.Unlock()
+	}
+	return faults
+}
+
+func (g *game) number(key string) int {
+	e, _ := g.node.StateGet(g.t.Context(), "count", key)
+	n, _ := strconv.Atoi(e.Value)
+	return n
+}
+
+// inOrder looks for numbers from 1 to n, each once or more. Whatever is repeated
+// after a crash, each must first come after those before it, and last come after
+// those before it: what is repeated is always an end of what was.
+func inOrder(topic string, got []string, n int) (faults []string) {
+	firsts, lasts := map[int]int{}, map[int]int{}
+	for i, text := range got {
+		k, _ := strconv.Atoi(text)
+		if _, again := firsts[k]; !again {
+			firsts[k] = i
+		}
+		lasts[k] = i
+	}
+	for k := 1; k <= n; k++ {
+		if _, ok := firsts[k]; !ok {
+			faults = append(faults, fmt.Sprintf("%s: %d was lost; published %v", topic, k, got))
+			return faults
+		}
+		if k > 1 && firsts[k] < firsts[k-1] {
+			faults = append(faults, fmt.Sprintf("%s: %d first came before %d: %v", topic, k, k-1, got))
+		}
+		if k > 1 && lasts[k] < lasts[k-1] {
+			faults = append(faults, fmt.Sprintf("%s: %d last came before %d: %v", topic, k, k-1, got))
+		}
+	}
+	return faults
+}
+
+// A broker keeps the node's session: what it has not acknowledged it gets again.
+type broker struct {
+	g *game
+
+	mu      sync.Mutex
+	lastID  uint16
+	session []*parcel // not acknowledged, in order
+	out     []devices.Publication
+}
+
+type parcel struct {
+	m     devices.Message
+	tries int
+	conn  int // the connection on which it was sent last
+}
+
+func (b *broker) say(topic, payload string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lastID++
+	b.session = append(b.session, &parcel{m: devices.Message{
+		Topic: topic, Payload: []byte(payload), QoS: 1, PacketID: b.lastID, Session: "s",
+	}})
+	stir(b.g.line.wake)
+}
+
+func (b *broker) left() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.session)
+}
+
+func (b *broker) published(topic string) (payloads []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.out {
+		if p.Topic == topic {
+			payloads = append(payloads, string(p.Payload))
+		}
+	}
+	return payloads
+}
+
+// A line is what a node has of the broker, until the node dies.
+type line struct {
+	b    *broker
+	wake chan struct{} // holds a token when there may be something to hear
+	sent chan struct{} // holds a token when something was published
+
+	conn   int // which connection this is; guarded by b.mu, as is all below
+	dead   bool
+	paused bool
+	flight []*publish // sent and not confirmed
+}
+
+type publish struct {
+	devices.Publication
+	done func(error)
+}
+
+func stir(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (l *line) Run(ctx context.Context, hear func(devices.Message)) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	wg.Go(func() { l.carry(ctx) })
+	l.b.mu.Lock()
+	l.conn = 1
+	for _, p := range l.b.session {
+		p.conn = 0
+	}
+	l.b.mu.Unlock()
+	for {
+		for m, ok := l.next(); ok; m, ok = l.next() {
+			hear(m)
+		}
+		select {
+		case <-ctx.Done():
+			l.drop()
+			return nil
+		case <-l.wake:
+		}
+	}
+}
+
+// next returns the next message that was not sent on this connection.
+func (l *line) next() (devices.Message, bool) {
+	l.b.mu.Lock()
+	defer l.b.mu.Unlock()
+	if l.dead || l.paused {
+		return devices.Message{}, false
+	}
+	for _, p := range l.b.session {
+		if p.conn == l.conn {
+			continue
+		}
+		p.conn = l.conn
+		m := p.m
+		m.Dup = p.tries > 0
+		m.Ack = &puback{l, p, l.conn}
+		p.tries++
+		return m, true
+	}
+	return devices.Message{}, false
+}
+
+type puback struct {
+	l    *line
+	p    *parcel
+	conn int
+}
+
+func (a *puback) Ack() {
+	b := a.l.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !a.l.dead && a.conn == a.l.conn {
+		b.session = slices.DeleteFunc(b.session, func(p *parcel) bool { return p == a.p })
+	}
+}
+
+// carry lets publishes arrive, one after the other, and confirms them.
+func (l *line) carry(ctx context.Context) {
+	for {
+		if l := l.b.g.luck("carriage"); l.chance(3) {
+			time.Sleep(l.upTo(80 * time.Millisecond))
+		}
+		l.b.mu.Lock()
+		var p *publish
+		if len(l.flight) > 0 {
+			p = l.flight[0]
+			l.flight = l.flight[1:]
+			l.b.out = append(l.b.out, p.Publication)
+		}
+		l.b.mu.Unlock()
+		if p != nil {
+			p.done(nil)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.sent:
+		}
+	}
+}
+
+// drop ends the connection and opens another.
+func (l *line) drop() { l.end(false) }
+
+// die ends the line for good, in the middle of everything.
+func (l *line) die() { l.end(true) }
+
+// end ends the connection. Of what was on its way to the broker some has arrived.
+func (l *line) end(dead bool) {
+	arrived := l.b.g.luck("end of a connection").IntN(3)
+	l.b.mu.Lock()
+	was := l.dead
+	l.conn++
+	l.dead = l.dead || dead
+	flight := l.flight
+	l.flight = nil
+	for i, p := range flight {
+		if i < arrived && !was {
+			l.b.out = append(l.b.out, p.Publication)
+		}
+	}
+	l.b.mu.Unlock()
+	for _, p := range flight {
+		p.done(devices.ErrLost)
+	}
+	stir(l.wake)
+}
+
+func (l *line) Subscribe([]string) {}
+
+func (l *line) Publish(p devices.Publication, done func(error)) {
+	l.b.mu.Lock()
+	if l.dead {
+		l.b.mu.Unlock()
+		done(devices.ErrLost)
+		return
+	}
+	l.flight = append(l.flight, &publish{p, done})
+	l.b.mu.Unlock()
+	stir(l.sent)
+}
+
+func (l *line) Pause() { l.pause(true) }
+
+func (l *line) Resume() { l.pause(false) }
+
+func (l *line) pause(on bool) {
+	l.b.mu.Lock()
+	l.paused = on
+	if on {
+		l.conn++
+	}
+	l.b.mu.Unlock()
+	stir(l.wake)
+}
