@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -94,6 +96,24 @@ func (n *node) restart() *node {
 	n.t.Helper()
 	n.stop()
 	return startNode(n.t, n.dir, &bus{}, n.box)
+}
+
+// copyDir returns a copy of what the disk holds in this moment, which is what a
+// node finds after a crash.
+func (n *node) copyDir() string {
+	n.t.Helper()
+	synctest.Wait()
+	dir := n.t.TempDir()
+	for _, name := range []string{"node.db", "node.db-wal"} {
+		data, err := os.ReadFile(filepath.Join(n.dir, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
+		}
+		if err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // deploy defines a function by its manifest's spec, less what every one needs.
@@ -231,12 +251,18 @@ func (p *spoken) acked() bool { return p.acks.Load() > 0 }
 
 // say lets the bus hear a message at QoS 1.
 func (b *bus) say(topic, payload string) *spoken {
+	p := b.saying(topic, payload)
+	b.hear(p.Message)
+	return p
+}
+
+// saying returns such a message, not heard yet.
+func (b *bus) saying(topic, payload string) *spoken {
 	b.packetID++
 	p := &spoken{Message: devices.Message{
 		Topic: topic, Payload: []byte(payload), QoS: 1, PacketID: b.packetID, Session: "s", Time: time.Now(),
 	}}
 	p.Message.Ack = p
-	b.hear(p.Message)
 	return p
 }
 

@@ -87,19 +87,11 @@ func (t *attempt) Done(o functions.Outcome) {
 	case o.Err.Code == functions.CodeClosed:
 		f.overLocked(t.w)
 	}
-	f.running--
-	t.w.running--
 	alone := t.w.crowd == 1
-	t.w.last = time.Now()
+	t.leaveLocked()
 	f.lastRun = t.w.last
 	f.runtime.add(o.Took)
 	f.outcome[outcomeName(o.Err)]++
-	if !t.w.retiring && f.worker == t.w && t.w.running == 0 {
-		f.armLocked(t.w.last.Add(f.idleTime()))
-	}
-	if t.w.retiring && t.w.running == 0 {
-		f.close(t.w)
-	}
 	f.mu.Unlock()
 	if o.Err != nil {
 		f.failed(t, o.Err, alone)
@@ -107,6 +99,21 @@ func (t *attempt) Done(o functions.Outcome) {
 		f.succeeded(t, o)
 	}
 	f.pump()
+}
+
+// leaveLocked notes that the attempt is no longer under way.
+func (t *attempt) leaveLocked() {
+	f, w := t.f, t.w
+	f.running--
+	w.running--
+	w.last = time.Now()
+	switch {
+	case w.running > 0:
+	case w.retiring:
+		f.close(w)
+	case f.worker == w:
+		f.armLocked(w.last.Add(f.idleTime()))
+	}
 }
 
 func outcomeName(err *functions.Failure) string {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"slices"
@@ -105,6 +106,9 @@ func (a *Agent) hear(m devices.Message) {
 	}
 	r := newReceipt(a, len(h.takers)+1, h.Ack, len(h.Payload)) // the one more is ours: settled below, when all have it
 	for _, t := range h.takers {
+		if len(t.hits) > 1 { // the trie has an order of its own
+			slices.SortFunc(t.hits, func(x, y hit) int { return cmp.Compare(x.trigger, y.trigger) })
+		}
 		t.f.take(&h, t.hits, r)
 	}
 	r.settle()

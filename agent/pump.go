@@ -146,9 +146,24 @@ func (t *attempt) launch() {
 		t.f.mu.Lock()
 		t.d.event, t.d.unloaded = ev, false
 		t.f.memory += t.d.size + perEvent
+		why := t.f.expired(&ev, time.Now()) // of a recovered one that was not known before
 		t.f.mu.Unlock()
+		if why != "" {
+			t.expire(why)
+			return
+		}
 		t.invoke()
 	})
+}
+
+// expire ends the attempt before it has begun.
+func (t *attempt) expire(why string) {
+	t.f.mu.Lock()
+	t.leaveLocked()
+	r := t.f.expireLocked(t.d, why)
+	t.f.mu.Unlock()
+	r.settle()
+	t.f.pump()
 }
 
 // invoke gives the attempt to its runner, if that has not ended meanwhile: then

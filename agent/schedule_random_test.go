@@ -6,7 +6,6 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -206,17 +205,7 @@ func (g *game) step() {
 // crash goes on with a copy of what the disk holds in this moment: nothing that
 // the old process does afterwards is heard of.
 func (g *game) crash() {
-	synctest.Wait()
-	dir := g.t.TempDir()
-	for _, name := range []string{"node.db", "node.db-wal"} {
-		data, err := os.ReadFile(filepath.Join(g.node.dir, name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), data, 0o600)
-		}
-		if err != nil {
-			g.t.Fatal(err)
-		}
-	}
+	dir := g.node.copyDir()
 	g.line.die()
 	g.node.stop()
 	g.start(dir)
