@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -185,6 +186,7 @@ type bus struct {
 	lose     int      // so many publishes to come are lost
 	silent   []func(error)
 	isSilent bool // publishes are taken and not confirmed
+	isAway   bool // there is no connection: publishes are not taken
 	paused   bool
 	packetID uint16
 }
@@ -205,6 +207,11 @@ func (b *bus) Subscribe(filters []string) {
 
 func (b *bus) Publish(p devices.Publication, done func(error)) {
 	b.mu.Lock()
+	if b.isAway {
+		b.mu.Unlock()
+		done(errors.New("no connection"))
+		return
+	}
 	b.sent = append(b.sent, p.Topic+"="+string(p.Payload))
 	switch {
 	case b.lose > 0:
@@ -218,6 +225,12 @@ func (b *bus) Publish(p devices.Publication, done func(error)) {
 		b.mu.Unlock()
 		done(nil)
 	}
+}
+
+func (b *bus) setAway(away bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.isAway = away
 }
 
 func (b *bus) setSilent(silent bool) {

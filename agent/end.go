@@ -95,11 +95,12 @@ func (f *function) busyLocked() bool {
 	return false
 }
 
-// storeRestLocked stores all that is in the lanes and can be stored now.
+// storeRestLocked stores all that is in the lanes and can be stored now. Of what
+// somebody waits for, who is turned away, nothing is.
 func (f *function) storeRestLocked() {
 	f.refuseWaitingLocked()
 	for _, l := range f.lanes {
-		if n := len(l.list); n > l.rows && !l.committing() {
+		if n := len(l.list); n > l.rows && !l.committing() && l.list[0].answer == nil {
 			f.storeLocked(l, l.list[n-1], "the agent ended")
 		}
 	}

@@ -92,7 +92,7 @@ permissions: {publish: ["out/#"]}`, publishes)
 		n.bus.say("in/a", `{"open":true}`)
 		n.bus.say("in/a", `{"open":false,"now":true}`) // runs, and takes the hold back
 		pass(time.Second)
-		n.bus.say("in/b", `{"open":true,"now":true}`)  // runs, and begins a hold
+		n.bus.say("in/b", `{"open":true,"now":true}`) // runs, and begins a hold
 		pass(time.Minute)
 		n.want(`out/a={"open":false,"now":true}`, `out/b={"open":true,"now":true}`)
 		pass(5 * time.Minute)
