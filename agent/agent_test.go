@@ -247,6 +247,12 @@ func (b *bus) setSilent(silent bool) {
 func (b *bus) Pause()  { b.mu.Lock(); b.paused = true; b.mu.Unlock() }
 func (b *bus) Resume() { b.mu.Lock(); b.paused = false; b.mu.Unlock() }
 
+func (b *bus) isPaused() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.paused
+}
+
 func (b *bus) published() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
