@@ -47,7 +47,8 @@ type Config struct {
 	Unacked   int           // how many messages may be unacknowledged before the rest is stored at once; 0 for 1,024
 	Hold      time.Duration // how long a delivery may wait before it is stored; 0 for 50 ms
 
-	// Connected says whether the bus has its broker, for readiness; nil: always.
+	// Connected says whether the bus has its broker and hears what it is to hear;
+	// nil: always.
 	Connected func() (ok bool, why string)
 
 	// AckFirst acknowledges messages before their work is done. It breaks the

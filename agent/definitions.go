@@ -354,10 +354,28 @@ func (f *function) phaseLocked() (edge.Phase, string) {
 		return edge.Paused, f.pausedBy
 	case f.failing != "":
 		return edge.Failing, f.failing
+	}
+	if why := f.deafLocked(); why != "" {
+		return edge.Starting, why
+	}
+	switch {
 	case f.worker != nil:
 		return edge.Running, ""
 	case f.starting != nil:
 		return edge.Starting, ""
 	}
 	return edge.Asleep, ""
+}
+
+// deafLocked says why the function does not hear its devices yet, or "".
+func (f *function) deafLocked() string {
+	hears := slices.ContainsFunc(f.plan.triggers, func(t trigger) bool { return t.spec.MQTT != nil })
+	if !hears || f.a.Connected == nil {
+		return ""
+	}
+	ok, why := f.a.Connected()
+	if ok {
+		return ""
+	}
+	return "waits for the broker: " + why
 }

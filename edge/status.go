@@ -19,7 +19,7 @@ type Phase string
 // The phases of a function on a node.
 const (
 	Asleep   Phase = "asleep"   // no runner: the first event starts one
-	Starting Phase = "starting" // a runner is being readied
+	Starting Phase = "starting" // a runner is being readied, or the broker has not confirmed what it is to hear
 	Running  Phase = "running"  // a runner is ready
 	Disabled Phase = "disabled" // by an operator: deliveries wait
 	Paused   Phase = "paused"   // by the node, for the reason given
@@ -32,7 +32,7 @@ type FunctionStatus struct {
 	Revision functions.Revision      `json:"revision"`
 	Runtime  string                  `json:"runtime"`
 	Phase    Phase                   `json:"phase"`
-	Reason   string                  `json:"reason,omitempty"` // for paused and failing; and the sandbox's missing walls are in Instances
+	Reason   string                  `json:"reason,omitempty"` // for paused, failing and starting
 	Triggers []string                `json:"triggers"`         // in words: "mqtt zigbee2mqtt/{device}", "cron 0 22 * * * Europe/Berlin", "http POST /night-light"
 	Counts   Counts                  `json:"counts"`
 	Waiting  int                     `json:"waiting"` // deliveries in memory and in the inbox

@@ -29,7 +29,7 @@ import (
 // A Carrier is a bus, and how its link to the broker is.
 type Carrier struct {
 	Bus        agent.Bus
-	Connected  func() (ok bool, why string) // nil: always
+	Connected  func() (ok bool, why string) // and subscribed; nil: always
 	Reconnects func() int                   // connections after the first, of all links; nil: there is no link that could break
 }
 
@@ -153,6 +153,8 @@ func connected(s mqtt.Status) (bool, string) {
 		return false, "not connected yet"
 	case len(s.Refused) > 0:
 		return false, fmt.Sprintf("the broker refuses %q", s.Refused)
+	case !s.Subscribed:
+		return false, "the broker has not confirmed the subscriptions yet"
 	}
 	return true, ""
 }

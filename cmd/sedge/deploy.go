@@ -137,7 +137,18 @@ func (sh *shell) awaitOne(ctx context.Context, f functions.Function) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ctx.Err()
+			return notReady(ctx, f.Name(), now.Status)
 		}
+	}
+}
+
+// notReady says what a function was still waiting for when time was up.
+func notReady(ctx context.Context, name string, s edge.FunctionStatus) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) || s.Reason == "" {
+		return ctx.Err()
+	}
+	return &edge.Error{
+		Code: edge.Timeout, Message: fmt.Sprintf("%s is deployed, but not ready: it %s", name, s.Reason),
+		Hint: "see how it goes on: sedge describe " + name,
 	}
 }
