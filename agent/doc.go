@@ -10,11 +10,14 @@
 // broker may forget it.
 //
 // The path, file by file: hear.go takes a message apart, gate.go decides
-// whether a function is to run, lane.go lines deliveries up, pump.go starts
-// attempts, attempt.go is one attempt, effects.go carries out what a successful
-// one asked for, fail.go decides what follows a failed one, hold.go stores what
-// has waited too long, outbox.go repeats publishes that were not confirmed.
-// worker.go starts and ends runners, timers.go keeps what comes later.
+// whether a function is to run, function.go and delivery.go line deliveries up,
+// pump.go starts attempts, attempt.go is one attempt, effects.go carries out what
+// a successful one asked for, fail.go decides what follows a failed one, hold.go
+// stores what has waited too long, outbox.go repeats publishes that were not
+// confirmed, seen.go knows what comes twice. worker.go starts and ends runners,
+// timers.go and schedule.go keep what comes later, disk.go stops hearing when
+// nothing can be stored, end.go brings everything to an end. RATIONALE.md says
+// why it is so.
 //
 // The agent knows no MQTT client, no sandbox and no engine: it is handed them.
 package agent
