@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +109,10 @@ func (sh *shell) await(ctx context.Context, all []functions.Function, timeout ti
 	for _, f := range all {
 		if err := sh.awaitOne(ctx, f); err != nil {
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return &edge.Error{Code: edge.Timeout, Message: fmt.Sprintf("%s does not run as deployed after %s", f.Name(), timeout), Hint: "see why: sedge describe " + f.Name()}
+				return &edge.Error{
+					Code: edge.Timeout, Message: fmt.Sprintf("%s does not run as deployed after %s: %v", f.Name(), timeout, err),
+					Hint: "see how it goes on: sedge describe " + f.Name(),
+				}
 			}
 			return err
 		}
@@ -116,39 +120,33 @@ func (sh *shell) await(ctx context.Context, all []functions.Function, timeout ti
 	return nil
 }
 
+// awaitOne returns once f runs as deployed; when ctx ends before, the error
+// says what it was still waiting for.
 func (sh *shell) awaitOne(ctx context.Context, f functions.Function) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	waits := "the hub does not answer"
+	for ctx.Err() == nil {
 		var now edge.FunctionDetail
 		err := sh.ask(ctx, f.Name(), func(c *client.Client) (err error) {
 			now, err = c.Function(ctx, f.Name())
 			return err
 		})
 		switch {
-		case err != nil:
+		case err != nil && ctx.Err() == nil:
 			return err
-		case now.Status.Revision != f.Revision:
+		case err != nil || now.Status.Revision != f.Revision:
 		case now.Status.Phase == edge.Failing:
 			return &edge.Error{Code: edge.Internal, Message: f.Name() + " cannot be started: " + now.Status.Reason, Hint: "mend it and deploy again, or: sedge rollback " + f.Name()}
 		case now.Status.Phase != edge.Starting:
 			return nil
+		default:
+			waits = cmp.Or(now.Status.Reason, "a runner is being started")
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return notReady(ctx, f.Name(), now.Status)
 		}
 	}
-}
-
-// notReady says what a function was still waiting for when time was up.
-func notReady(ctx context.Context, name string, s edge.FunctionStatus) error {
-	if !errors.Is(ctx.Err(), context.DeadlineExceeded) || s.Reason == "" {
-		return ctx.Err()
-	}
-	return &edge.Error{
-		Code: edge.Timeout, Message: fmt.Sprintf("%s is deployed, but not ready: it %s", name, s.Reason),
-		Hint: "see how it goes on: sedge describe " + name,
-	}
+	return errors.New(waits)
 }
