@@ -36,15 +36,16 @@ type keeper struct {
 
 	wake chan struct{} // holds a token when due has come nearer
 
-	mu     sync.Mutex
-	due    time.Time           // guarded by mu; of the nearest, or zero
-	held   []*parcel           // guarded by mu; to be stored unless done before
-	rows   []int64             // guarded by mu; of messages to be removed
-	gone   []identity          // guarded by mu; whose sessions are to be removed
-	calls  []call              // guarded by mu
-	topics map[string]struct{} // guarded by mu; whose retained message has changed
-	flush  time.Time           // guarded by mu; when the retained ones are due
-	fault  error               // guarded by mu; why the last writing failed, or nil
+	mu       sync.Mutex
+	holdTime time.Duration       // guarded by mu; changed by tests
+	due      time.Time           // guarded by mu; of the nearest, or zero
+	held     []*parcel           // guarded by mu; to be stored unless done before
+	rows     []int64             // guarded by mu; of messages to be removed
+	gone     []identity          // guarded by mu; whose sessions are to be removed
+	calls    []call              // guarded by mu
+	topics   map[string]struct{} // guarded by mu; whose retained message has changed
+	flush    time.Time           // guarded by mu; when the retained ones are due
+	fault    error               // guarded by mu; why the last writing failed, or nil
 }
 
 // A call is a change that somebody waits for.
@@ -78,7 +79,7 @@ func openKeeper(dir string, log *slog.Logger, retain *retained) (*keeper, error)
 	if err != nil {
 		return nil, err
 	}
-	return &keeper{db: db, log: log, retain: retain, wake: make(chan struct{}, 1), topics: map[string]struct{}{}}, nil
+	return &keeper{db: db, log: log, retain: retain, wake: make(chan struct{}, 1), holdTime: holdTime, topics: map[string]struct{}{}}, nil
 }
 
 // hold has a parcel stored unless it is done soon; at once if its client is away.
@@ -87,7 +88,7 @@ func (k *keeper) hold(p *parcel, online bool) {
 	defer k.mu.Unlock()
 	p.due = time.Now()
 	if online {
-		p.due = p.due.Add(holdTime)
+		p.due = p.due.Add(k.holdTime)
 	}
 	k.held = append(k.held, p)
 	k.soonLocked(p.due)

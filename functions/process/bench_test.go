@@ -43,7 +43,7 @@ func lampFunction(t testing.TB, concurrency int) functions.Function {
 }
 
 func motion() functions.Invocation {
-	return functions.Invocation{ID: "i", Attempt: 1, Timeout: 5 * time.Second, Event: devices.Event{
+	return functions.Invocation{ID: "i", Attempt: 1, Timeout: patience, Event: devices.Event{
 		ID: "e", Source: devices.MQTT, Topic: "zigbee2mqtt/hall_motion", QoS: 1, Time: time.Now(),
 		Payload:  []byte(`{"occupancy":true,"illuminance":4,"battery":97,"linkquality":120}`),
 		Captures: []devices.Capture{{Name: "device", Value: "hall_motion"}},
@@ -192,7 +192,7 @@ func TestIdleRunnerIsSmall(t *testing.T) {
 		i.Invoke(motion(), &waiter{t, func() { close(done) }})
 		<-done
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	pid := i.(*child).pid
 	for {
 		got := pss(t, pid)

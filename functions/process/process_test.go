@@ -1,10 +1,13 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/sedge-iot/sedge/functions"
@@ -51,6 +54,26 @@ func open(t testing.TB, edits ...func(*Config)) *Sandbox {
 		}
 	})
 	return s
+}
+
+func TestEndingWhileARunnerStartsIsNoError(t *testing.T) {
+	var log bytes.Buffer // read once Run has returned
+	started := filepath.Join(t.TempDir(), "started")
+	s := New(Config{
+		Command: []string{"/bin/sh", "-c", ": >" + started + "; exec sleep 1000"}, // it never gets ready
+		Logger:  slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }() // awaited below
+	eventually(t, "the runner's start", func() bool { _, err := os.Stat(started); return err == nil })
+	stop()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v", err)
+	}
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("logged:\n%s", &log)
+	}
 }
 
 func TestSandbox(t *testing.T) {

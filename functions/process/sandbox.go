@@ -82,6 +82,9 @@ func (s *Sandbox) Run(ctx context.Context) error {
 func (s *Sandbox) fill(ctx context.Context, f *forker, noGroups string) {
 	for n := 1; ctx.Err() == nil; n++ {
 		c, err := s.start(ctx, f, n, noGroups)
+		if ctx.Err() != nil {
+			return // what was started is being ended, and its supervisor is waited for
+		}
 		if err != nil {
 			s.log.Error("cannot start a runner", "err", err)
 			s.report(ctx, fmt.Errorf("start runner: %w", err))

@@ -39,5 +39,8 @@ func (h *head) outOfMemory() bool {
 }
 
 // crashed reports whether Go itself broke, which it does when it is refused
-// memory for its own needs.
-func (h *head) crashed() bool { return strings.HasPrefix(h.String(), "SIGSEGV") }
+// memory for its own needs; with cgo, that may be for a thread.
+func (h *head) crashed() bool {
+	s := h.String()
+	return strings.HasPrefix(s, "SIGSEGV") || strings.HasPrefix(s, "runtime/cgo: pthread_create failed")
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,8 +13,8 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+// patience is how long a test waits for what must come, on however slow a machine.
+const patience = time.Minute
 
 // A host is the agent of one attempt: a functions.Run that remembers.
 type host struct {
@@ -23,7 +24,7 @@ type host struct {
 	published []devices.Publication
 	logs      []string // "level text"; guarded by mu
 	dones     int      // guarded by mu
-	refuse    error    // what Publish returns
+	refuse    error    // what Publish returns; guarded by mu
 
 	done chan functions.Outcome
 }
@@ -53,6 +54,12 @@ func (h *host) Publish(p devices.Publication) error {
 	defer h.mu.Unlock()
 	h.published = append(h.published, p)
 	return h.refuse
+}
+
+func (h *host) refuseWith(err error) {
+	h.mu.Lock()
+	h.refuse = err
+	h.mu.Unlock()
 }
 
 func (h *host) Log(level functions.Level, text string) {
@@ -86,8 +93,8 @@ func (h *host) outcome(t *testing.T) functions.Outcome {
 	}
 }
 
-// function returns a JavaScript function, with room for concurrency 4 and a
-// timeout of 2 s unless edited.
+// function returns a JavaScript function, with room for concurrency 4 and time
+// enough unless edited.
 func function(t *testing.T, code string, edits ...func(*functions.Spec)) functions.Function {
 	t.Helper()
 	m := functions.Manifest{
@@ -98,7 +105,7 @@ func function(t *testing.T, code string, edits ...func(*functions.Spec)) functio
 			Runtime:   "javascript",
 			Source:    functions.Source{Path: "index.js"},
 			Triggers:  []functions.Trigger{{MQTT: &functions.MQTTTrigger{Topic: "test/{device}"}}},
-			Resources: functions.Resources{Memory: 64 << 20, Timeout: functions.Duration(2 * time.Second), Concurrency: 4},
+			Resources: functions.Resources{Memory: 64 << 20, Timeout: functions.Duration(patience), Concurrency: 4},
 		},
 	}
 	for _, edit := range edits {
@@ -118,6 +125,17 @@ func handler(body string) string {
 
 func timeout(d time.Duration) func(*functions.Spec) {
 	return func(s *functions.Spec) { s.Resources.Timeout = functions.Duration(d) }
+}
+
+// briefly is the timeout of runs that are to exceed it.
+const briefly = 300 * time.Millisecond
+
+// timeFor returns the timeout of a run that is to end as want says.
+func timeFor(want string) time.Duration {
+	if strings.HasPrefix(want, string(functions.CodeTimeout)) {
+		return briefly
+	}
+	return patience
 }
 
 // start starts a function that is closed when the test ends.

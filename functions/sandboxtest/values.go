@@ -88,7 +88,7 @@ func testHostileValues(t *testing.T, s functions.Sandbox) {
 	} {
 		h := newHost()
 		inv := invocation(f, test.code)
-		inv.Timeout = 200e6
+		inv.Timeout = timeFor(test.want)
 		i.Invoke(inv, h)
 		o := h.outcome(t)
 		got := describe(o)
