@@ -162,10 +162,10 @@ var ErrUnfit = errors.New("function does not fit this node")
 
 // A Description tells an operator where an instance runs.
 type Description struct {
-	Sandbox string   `json:"sandbox"` // process, pod
-	Name    string   `json:"name"`    // pid or pod name
-	Walls   []string `json:"walls"`   // what confines it
-	Missing []string `json:"missing"` // what could not be had here, each with the reason
+	Sandbox string   `json:"sandbox"`           // process, pod
+	Name    string   `json:"name"`              // pid or pod name
+	Walls   []string `json:"walls"`             // what confines it
+	Missing []string `json:"missing,omitempty"` // what could not be had here, each with the reason
 }
 
 // A Level ranks a line of a function's log.

@@ -147,6 +147,8 @@ func listen(t *testing.T, broker, topics string, hear func(output)) {
 		AddBroker("tcp://" + broker).
 		SetClientID("listener").
 		SetCleanSession(false).
+		SetConnectRetry(true).
+		SetConnectRetryInterval(50 * time.Millisecond).
 		SetMaxReconnectInterval(50 * time.Millisecond).
 		SetDefaultPublishHandler(handle).
 		SetOnConnectHandler(func(c mqtt.Client) {

@@ -91,12 +91,20 @@ type node struct {
 // dialled again.
 const keepAlive = time.Second
 
-// newNode readies a node that joins the broker at the URL; it is ended with the
-// test if it is up then.
-func newNode(t *testing.T, broker string, env ...string) *node {
+// joins are the arguments of a node that joins the broker at the URL.
+func joins(url string) []string {
+	return []string{"--mqtt", url, "--mqtt-keepalive", keepAlive.String()}
+}
+
+// embeds are the arguments of a node with a broker within, at the address.
+func embeds(address string) []string { return []string{"--broker-listen", address} }
+
+// newNode readies a node that is told of its broker by args; it is ended with
+// the test if it is up then.
+func newNode(t *testing.T, args []string, env ...string) *node {
 	t.Helper()
 	n := &node{dir: t.TempDir(), api: freeAddress(t), env: env}
-	n.args = []string{"up", "--mqtt", broker, "--mqtt-keepalive", keepAlive.String(), "--data-dir", n.dir, "--listen", n.api, "--http-listen", "off"}
+	n.args = append([]string{"up", "--data-dir", n.dir, "--listen", n.api, "--http-listen", "off"}, args...)
 	t.Cleanup(func() {
 		if n.cmd != nil {
 			n.kill(t)

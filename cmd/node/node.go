@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	_ "time/tzdata" // a slim system has no zones of its own, and schedules name them
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
