@@ -39,7 +39,7 @@ var sedge = house{
 		{"agent", "edge/hub"},
 		{"cmd/node"},
 		{"cmd/sedge", "cmd/sedge-agent", "cmd/images"},
-		{"cmd/e2e", "cmd/e2e/bench"},
+		{"cmd/e2e", "cmd/e2e/bench", "cmd/e2e/echoimage"},
 	},
 	homes: map[string][]string{
 		"github.com/eclipse/paho.mqtt.golang":    {"devices/mqtt", "cmd/e2e/bench"},
