@@ -163,7 +163,7 @@ type Revision struct {
 
 // A Check is one line of a node's readiness.
 type Check struct {
-	Name string `json:"name"` // broker, store, sandbox
+	Name string `json:"name"` // broker, store, config
 	OK   bool   `json:"ok"`
-	Why  string `json:"why,omitempty"` // what is wrong, or a word on how it is
+	Why  string `json:"why,omitempty"` // what is wrong; of one that is OK, what somebody should see to all the same
 }

@@ -25,6 +25,10 @@ type Options struct {
 	HTTPListen    string
 	HTTPTokenFile string
 
+	OpsListen string // "" for none
+
+	Config *ConfigFile // that the options were read from, or nil
+
 	LogLevel  string
 	LogFormat string
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,6 +48,7 @@ func TestMain(m *testing.M) {
 //	watch PATTERN sedge …  run it until a line of its stdout matches, then end it by SIGINT; it must exit with 0
 //	pub TOPIC PAYLOAD      what a device says
 //	hears TOPIC PATTERN    wait for such a message at the broker
+//	tells PATH PATTERN     what sedge up tells there, to who has no token, must match
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts programs")
@@ -70,6 +72,7 @@ func TestScripts(t *testing.T) {
 			"watch":     cmdWatch,
 			"pub":       cmdPub,
 			"hears":     cmdHears,
+			"tells":     cmdTells,
 		},
 	})
 }
@@ -253,6 +256,17 @@ func cmdHears(ts *testscript.TestScript, neg bool, args []string) {
 			return m.Topic == args[0] && pattern.Match(m.Payload)
 		})
 	})
+}
+
+func cmdTells(ts *testscript.TestScript, neg bool, args []string) {
+	res, err := http.Get("http://" + ts.Getenv("API") + args[0])
+	ts.Check(err)
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	if regexp.MustCompile("(?m)"+args[1]).Match(text) == neg {
+		ts.Fatalf("%s tells:\n%s", args[0], text)
+	}
 }
 
 // wait polls until it is so.

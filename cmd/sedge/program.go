@@ -6,12 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"path/filepath"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -59,7 +55,7 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 	if p.ledger, err = ledger.Open(o.DataDir); err != nil {
 		return nil, err
 	}
-	if p.api, err = node.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7781"); err != nil {
+	if p.api, err = node.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7790"); err != nil {
 		return nil, err
 	}
 	p.hub, err = hub.New(hub.Config{
@@ -68,7 +64,8 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 		Name:      o.Name,
 		Version:   settings.Version(),
 		TokenFile: p.tokenFile,
-		Metrics:   p.metrics(),
+		Metrics:   p.node.Metrics(),
+		Checks:    p.node.Checks,
 		Logger:    lg.With("part", "hub"),
 	})
 	return p, err
@@ -102,13 +99,6 @@ func brokerHint(o upOptions) string {
 		return ""
 	}
 	return "say who may connect and what they may do: --broker-users FILE --broker-acl FILE"
-}
-
-func (p *program) metrics() http.Handler {
-	r := prometheus.NewRegistry()
-	r.MustRegister(p.node.Collectors()...)
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true})
 }
 
 // brokerAddr says which broker the devices are at.

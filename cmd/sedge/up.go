@@ -36,11 +36,11 @@ a colon and the value. If the file breaks, the last good one is used.`,
   sedge up --mqtt mqtt://localhost:1883    # with yours
   sedge up --config /etc/sedge/sedge.yaml`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := node.ReadConfig(o.config, sh.home(), cmd.Flags())
-			if err != nil {
+			var err error
+			if o.Config, err = node.ReadConfig(o.config, sh.home(), cmd.Flags()); err != nil {
 				return err
 			}
-			return sh.up(cmd.Context(), o, file)
+			return sh.up(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
@@ -61,7 +61,7 @@ func (sh *shell) home() string {
 	return node.DataDir(sh.lookup)
 }
 
-func (sh *shell) up(ctx context.Context, o upOptions, file *node.ConfigFile) error {
+func (sh *shell) up(ctx context.Context, o upOptions) error {
 	lg, text, err := o.NewLogger(sh.talk)
 	if err != nil {
 		return wrongUsage("", "%s", err)
@@ -81,7 +81,7 @@ func (sh *shell) up(ctx context.Context, o upOptions, file *node.ConfigFile) err
 	} else {
 		lg.Info("sedge is up", p.addresses()...)
 	}
-	file.Keep(lg)
+	o.Config.Keep(lg)
 	node.Notify("READY=1")
 	defer node.Notify("STOPPING=1")
 	return p.Run(ctx)
