@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 //
 //	fails CODE sedge …     it must end with that exit code
 //	mosquitto              start one with user home, password secret; MOSQUITTO is its host:port
+//	authority              make one that certifies 127.0.0.1; CA, CERT and KEY are files
 //	up [FLAG…]             start sedge up on free ports; SEDGE_HUB_URL, API, BROKER and TRIGGERS are set
 //	down                   end it by SIGTERM; it must exit with 0 within 10 s
 //	until PATTERN sedge …  run it again and again until its stdout matches
@@ -66,6 +67,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"fails":     cmdFails,
 			"mosquitto": cmdMosquitto,
+			"authority": cmdAuthority,
 			"up":        cmdUp,
 			"down":      cmdDown,
 			"until":     cmdUntil,
@@ -129,6 +131,18 @@ func cmdMosquitto(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("MOSQUITTO", b.Addr())
 }
 
+func cmdAuthority(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.MkAbs("authority")
+	ts.Check(os.Mkdir(dir, 0o700))
+	a, err := mqtttest.NewAuthority(dir)
+	ts.Check(err)
+	pair, err := a.Issue("127.0.0.1")
+	ts.Check(err)
+	ts.Setenv("CA", a.CertFile())
+	ts.Setenv("CERT", pair.CertFile)
+	ts.Setenv("KEY", pair.KeyFile)
+}
+
 func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	h := houseOf(ts)
 	free := []string{"sedge", "up", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--broker-listen", "127.0.0.1:0", "--log-format", "json"}
@@ -152,14 +166,15 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("SEDGE_HUB_URL", at.API)
 	ts.Setenv("API", strings.TrimPrefix(at.API, "http://"))
-	ts.Setenv("BROKER", strings.TrimPrefix(at.Broker, "mqtt://"))
+	_, broker, _ := strings.Cut(at.Broker, "://")
+	ts.Setenv("BROKER", broker)
 	ts.Setenv("TRIGGERS", "http://"+at.Triggers)
 	h.listen(ts, at.Broker)
 }
 
 // listen connects a client that hears every message.
 func (h *house) listen(ts *testscript.TestScript, broker string) {
-	c, err := mqtt.New(mqtt.Config{URL: broker, ClientID: "test", Username: "home", Password: "secret"})
+	c, err := mqtt.New(mqtt.Config{URL: broker, ClientID: "test", Username: "home", Password: "secret", CAFile: ts.Getenv("CA")})
 	ts.Check(err)
 	c.Subscribe([]string{"#"})
 	ctx, stop := context.WithCancel(context.Background())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,7 @@ const systemData = node.SystemData
 type program struct {
 	node      *node.Node
 	broker    *broker.Broker // or nil: the owner brought one
+	brokerTLS bool           // it speaks TLS
 	brokerURL string         // of the owner's, for people
 	ledger    *ledger.Ledger
 	hub       *hub.Hub
@@ -72,6 +74,10 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 }
 
 func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error) {
+	certificate, err := o.brokerTLS()
+	if err != nil {
+		return node.Carrier{}, err
+	}
 	hint := fmt.Sprintf("if that is a broker, use it: sedge up --mqtt mqtt://%s\nelse choose another address: --broker-listen 127.0.0.1:1884", o.brokerListen)
 	ln, err := node.Listen("the broker", o.brokerListen, hint)
 	if err != nil {
@@ -82,13 +88,31 @@ func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error)
 		Dir:       o.DataDir,
 		UsersFile: o.brokerUsers,
 		ACLFile:   o.brokerACL,
+		TLS:       certificate,
 		Log:       lg.With("part", "broker"),
 	})
 	if err != nil {
 		return node.Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: brokerHint(o)}
 	}
-	p.broker = b
+	p.broker, p.brokerTLS = b, certificate != nil
 	return node.Carrier{Bus: b}, nil
+}
+
+// brokerTLS returns what the broker shows of itself, or nil if it is to speak
+// plainly.
+func (o upOptions) brokerTLS() (*tls.Config, error) {
+	if o.brokerCert == "" && o.brokerKey == "" {
+		return nil, nil
+	}
+	hint := "both are files in PEM: --broker-tls-cert FILE --broker-tls-key FILE"
+	if o.brokerCert == "" || o.brokerKey == "" {
+		return nil, &edge.Error{Code: edge.Invalid, Message: "the broker's certificate is of no use without its key, nor the key without it", Hint: hint}
+	}
+	pair, err := tls.LoadX509KeyPair(o.brokerCert, o.brokerKey)
+	if err != nil {
+		return nil, &edge.Error{Code: edge.Invalid, Message: fmt.Sprintf("read the broker's certificate: %s", err), Hint: hint}
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
 // brokerHint says what a broker that others can reach must have, if that is
@@ -105,6 +129,9 @@ func brokerHint(o upOptions) string {
 func (p *program) brokerAddr() string {
 	if p.broker == nil {
 		return p.brokerURL
+	}
+	if p.brokerTLS {
+		return "mqtts://" + p.broker.Addr().String()
 	}
 	return "mqtt://" + p.broker.Addr().String()
 }

@@ -20,6 +20,8 @@ type upOptions struct {
 	brokerListen string
 	brokerUsers  string
 	brokerACL    string
+	brokerCert   string
+	brokerKey    string
 }
 
 func newUp(sh *shell) *cobra.Command {
@@ -34,7 +36,9 @@ A file of settings (--config) has a line for each flag: its name without dashes,
 a colon and the value. If the file breaks, the last good one is used.`,
 		Example: `  sedge up                                 # with a broker of its own on port 1883
   sedge up --mqtt mqtt://localhost:1883    # with yours
-  sedge up --config /etc/sedge/sedge.yaml`,
+  sedge up --config /etc/sedge/sedge.yaml
+  sedge up --broker-listen :8883 --broker-tls-cert broker.crt --broker-tls-key broker.key \
+    --broker-users users --broker-acl acl  # a broker for the whole house`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if o.Config, err = node.ReadConfig(o.config, sh.home(), cmd.Flags()); err != nil {
@@ -50,6 +54,8 @@ a colon and the value. If the file breaks, the last good one is used.`,
 	f.StringVar(&o.brokerListen, "broker-listen", "127.0.0.1:1883", "`ADDRESS` of the broker, if there is no --mqtt")
 	f.StringVar(&o.brokerUsers, "broker-users", "", "`FILE` of users of the broker, as htpasswd -B writes it")
 	f.StringVar(&o.brokerACL, "broker-acl", "", "`FILE` that says which user may do what at the broker")
+	f.StringVar(&o.brokerCert, "broker-tls-cert", "", "`FILE` with the broker's certificate, PEM; it speaks TLS then")
+	f.StringVar(&o.brokerKey, "broker-tls-key", "", "`FILE` with its key, PEM")
 	return cmd
 }
 
