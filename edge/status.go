@@ -19,7 +19,7 @@ type Phase string
 // The phases of a function on a node.
 const (
 	Asleep   Phase = "asleep"   // no runner: the first event starts one
-	Starting Phase = "starting" // a runner is being readied, or the broker has not confirmed what it is to hear
+	Starting Phase = "starting" // a runner is being readied, the broker has not confirmed what it is to hear, or its owner has yet to give what it lacks
 	Running  Phase = "running"  // a runner is ready
 	Disabled Phase = "disabled" // by an operator: deliveries wait
 	Paused   Phase = "paused"   // by the node, for the reason given

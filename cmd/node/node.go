@@ -60,8 +60,13 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 			err = errors.Join(err, n.Close())
 		}
 	}()
+	secrets, err := openSecrets(o)
+	if err != nil {
+		return nil, err
+	}
 	n.sandbox = process.New(process.Config{
 		Command: []string{"/proc/self/exe", RunnerCommand}, // this very program, also when its file was replaced
+		Secrets: secrets.read,
 		Logger:  lg.With("part", "process"),
 	})
 	if n.carrier, err = dial(n.store); err != nil {

@@ -33,7 +33,11 @@ func newUp(sh *shell) *cobra.Command {
 broker already, name it with --mqtt, and none is started.
 
 A file of settings (--config) has a line for each flag: its name without dashes,
-a colon and the value. If the file breaks, the last good one is used.`,
+a colon and the value. If the file breaks, the last good one is used.
+
+Secrets that functions ask for are files in the folder "secrets" of the data
+directory (or --secrets-dir), one a secret, not open to everyone (chmod 600). They
+are read when a runner starts; a function waits for one that is missing.`,
 		Example: `  sedge up                                 # with a broker of its own on port 1883
   sedge up --mqtt mqtt://localhost:1883    # with yours
   sedge up --config /etc/sedge/sedge.yaml
