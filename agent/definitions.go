@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,7 +111,8 @@ func (a *Agent) Put(ctx context.Context, d edge.Definition) error {
 	}
 	f := a.claim(d.Function.Name())
 	w, err := a.tryOut(ctx, f, d, p)
-	if err != nil {
+	lack, lacks := errors.AsType[*functions.LackError](err)
+	if err != nil && !lacks {
 		a.unclaim(f)
 		return err
 	}
@@ -123,7 +123,7 @@ func (a *Agent) Put(ctx context.Context, d edge.Definition) error {
 	}
 	f.set(d, p)
 	a.reroute()
-	f.put(d, w)
+	f.put(d, w, lack)
 	return nil
 }
 
@@ -156,7 +156,8 @@ func (a *Agent) unclaim(f *function) {
 
 // tryOut starts a worker of d's revision, unless it is the current one already
 // or is not to run. A revision that cannot be loaded is refused; if a runner
-// just cannot be had now, that is for later.
+// just cannot be had now, that is for later. What the revision lacks is returned
+// as a *functions.LackError: no reason to refuse it, for that may come after it.
 func (a *Agent) tryOut(ctx context.Context, f *function, d edge.Definition, p *plan) (*worker, error) {
 	f.mu.Lock()
 	same := !f.removed.Load() && f.def.Function.Revision == d.Function.Revision && f.failing == ""
@@ -167,7 +168,10 @@ func (a *Agent) tryOut(ctx context.Context, f *function, d edge.Definition, p *p
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	w, err := f.start(ctx, d.Function, p)
+	_, lacks := errors.AsType[*functions.LackError](err)
 	switch {
+	case lacks:
+		return nil, err
 	case errors.Is(err, functions.ErrUnfit):
 		return nil, &edge.Error{
 			Code: edge.Invalid, Message: fmt.Sprintf("%s does not load: %v", f.name, err),
@@ -184,8 +188,9 @@ func invalid(name string, err error) *edge.Error {
 	return &edge.Error{Code: edge.Invalid, Message: fmt.Sprintf("%s: %v", name, err)}
 }
 
-// put lets a definition that was set take effect: w, if not nil, takes over.
-func (f *function) put(d edge.Definition, w *worker) {
+// put lets a definition that was set take effect: w, if not nil, takes over; if
+// lack is not nil, what waits goes on waiting until that is there.
+func (f *function) put(d edge.Definition, w *worker, lack *functions.LackError) {
 	f.mu.Lock()
 	var old *worker
 	switch {
@@ -196,6 +201,9 @@ func (f *function) put(d edge.Definition, w *worker) {
 	case f.worker != nil && (f.worker.function.Revision != d.Function.Revision || !d.Enabled):
 		old = retireLocked(f.worker)
 		f.worker = nil
+	}
+	if lack != nil {
+		f.lackLocked(lack)
 	}
 	now := time.Now()
 	for _, l := range f.lanes {
@@ -312,70 +320,4 @@ func (a *Agent) reroute() {
 
 func notFound(name string) *edge.Error {
 	return &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("there is no function %s on this node", name), Hint: "see what there is: sedge list"}
-}
-
-// Functions returns how the node's functions are, by name.
-func (a *Agent) Functions() []edge.FunctionStatus {
-	var list []edge.FunctionStatus
-	for _, f := range a.all() {
-		if !f.removed.Load() {
-			list = append(list, f.status())
-		}
-	}
-	slices.SortFunc(list, func(x, y edge.FunctionStatus) int { return cmp.Compare(x.Name, y.Name) })
-	return list
-}
-
-func (f *function) status() edge.FunctionStatus {
-	dead, state := f.a.Store.DeadCount(f.name).Letters, f.a.Store.Usage(f.name).Bytes
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	s := edge.FunctionStatus{
-		Name: f.name, Revision: f.def.Function.Revision, Runtime: f.manifest().Spec.Runtime,
-		Counts: f.booksLocked(), Waiting: f.pending - f.running, Running: f.running, Dead: dead, State: state,
-		LastRun: f.lastRun, LastErr: f.lastErr,
-		P50: f.latency.quantile(0.5).Seconds(), P99: f.latency.quantile(0.99).Seconds(),
-	}
-	for _, t := range f.plan.triggers {
-		s.Triggers = append(s.Triggers, t.words)
-	}
-	s.Phase, s.Reason = f.phaseLocked()
-	if f.worker != nil {
-		s.Instance = append(s.Instance, f.worker.instance.Describe())
-	}
-	return s
-}
-
-func (f *function) phaseLocked() (edge.Phase, string) {
-	switch {
-	case !f.def.Enabled:
-		return edge.Disabled, ""
-	case f.pausedBy != "":
-		return edge.Paused, f.pausedBy
-	case f.failing != "":
-		return edge.Failing, f.failing
-	}
-	if why := f.deafLocked(); why != "" {
-		return edge.Starting, why
-	}
-	switch {
-	case f.worker != nil:
-		return edge.Running, ""
-	case f.starting != nil:
-		return edge.Starting, ""
-	}
-	return edge.Asleep, ""
-}
-
-// deafLocked says why the function does not hear its devices yet, or "".
-func (f *function) deafLocked() string {
-	hears := slices.ContainsFunc(f.plan.triggers, func(t trigger) bool { return t.spec.MQTT != nil })
-	if !hears || f.a.Connected == nil {
-		return ""
-	}
-	ok, why := f.a.Connected()
-	if ok {
-		return ""
-	}
-	return "waits for the broker: " + why
 }

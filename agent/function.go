@@ -38,6 +38,7 @@ type function struct {
 	failures int                  // starts that failed and runners that ended, since an attempt succeeded
 	startAt  time.Time            // not before
 	failing  string               // why it cannot be started, or ""
+	lacking  string               // what its owner has yet to give for it to start, or ""
 	pausedBy string               // why the node has paused it, or ""
 	closing  bool                 // the agent is ending: nothing starts
 	closed   bool                 // and nothing is waited for
@@ -91,7 +92,7 @@ func (f *function) set(d edge.Definition, p *plan) {
 	if changed || f.plan == nil {
 		p.inherit(f.plan, f.a.Logger)
 		f.plan = p
-		f.failing, f.failures, f.startAt = "", 0, time.Time{}
+		f.failing, f.lacking, f.failures, f.startAt = "", "", 0, time.Time{}
 		r := d.Function.Manifest.Spec.Delivery.PublishRate
 		f.rate = rate.NewLimiter(rate.Limit(r), 5*r)
 	}

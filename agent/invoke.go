@@ -52,6 +52,8 @@ func (f *function) unready() *edge.Error {
 		e.Message, e.Hint = f.name+" is disabled", "enable it: sedge enable "+f.name
 	case phase == edge.Paused:
 		e.Message, e.Hint = f.name+" is paused: "+why, "when the cause is mended: sedge enable "+f.name
+	case f.lacking != "":
+		e.Message, e.Hint = f.name+" waits to be started: "+f.lacking, "it starts by itself then"
 	case phase == edge.Failing && time.Now().Before(f.startAt): // afterwards it is tried again
 		e.Message, e.Hint = f.name+" cannot be started: "+why, "mend it and deploy it again"
 	default:

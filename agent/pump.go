@@ -51,13 +51,14 @@ func (f *function) pump() {
 
 // nextLocked picks the delivery to run now, marks it running and returns its
 // attempt, or nil; or else the receipt of one that has become too old to run. It
-// wakes a sleeping function that something is ready for.
+// wakes a sleeping function that something is ready for, and one that lacks
+// something, to see whether it is there now.
 func (f *function) nextLocked() (*attempt, *receipt) {
 	if !f.mayRunLocked() {
 		return nil, nil
 	}
 	if f.worker == nil {
-		if len(f.ready) > 0 || f.manifest().Spec.Scaling.Min > 0 {
+		if len(f.ready) > 0 || f.manifest().Spec.Scaling.Min > 0 || f.lacking != "" {
 			f.wakeLocked()
 		}
 		return nil, nil

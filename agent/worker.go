@@ -81,17 +81,40 @@ func (f *function) started(def edge.Definition, w *worker, err error) {
 	case err == nil:
 		idle = f.adoptLocked(w)
 	case current:
-		f.failures++
-		f.failing = err.Error()
-		f.startAt = time.Now().Add(min(time.Second<<min(f.failures-1, 6), time.Minute))
-		f.armLocked(f.startAt)
-		f.a.Logger.Warn("function could not be started", "fn", f.name, "tries", f.failures, "err", err)
-		if errors.Is(err, functions.ErrUnfit) {
-			f.giveUpWaitingLocked(err)
-		}
+		f.notStartedLocked(err)
 	}
 	f.mu.Unlock()
 	f.close(idle)
+}
+
+// notStartedLocked sees to it that the start is tried again.
+func (f *function) notStartedLocked(err error) {
+	if lack, ok := errors.AsType[*functions.LackError](err); ok {
+		f.lackLocked(lack)
+		return
+	}
+	f.failures++
+	f.failing, f.lacking = err.Error(), ""
+	f.startAt = time.Now().Add(min(time.Second<<min(f.failures-1, 6), time.Minute))
+	f.armLocked(f.startAt)
+	f.a.Logger.Warn("function could not be started", "fn", f.name, "tries", f.failures, "err", err)
+	if errors.Is(err, functions.ErrUnfit) {
+		f.giveUpWaitingLocked(err)
+	}
+}
+
+// lackTime is after how long it is looked whether what a function lacks is there.
+const lackTime = 2 * time.Second
+
+// lackLocked notes what the function lacks to be started, and says so once. Its
+// events wait, and none uses up an attempt: it is no fault of theirs.
+func (f *function) lackLocked(lack *functions.LackError) {
+	if f.lacking != lack.What {
+		f.a.Logger.Warn("function waits to be started", "fn", f.name, "for", lack.What)
+	}
+	f.failing, f.lacking = "", lack.What
+	f.startAt = time.Now().Add(lackTime)
+	f.armLocked(f.startAt)
 }
 
 // adoptLocked makes w the worker that takes attempts. It returns the one before
@@ -99,7 +122,7 @@ func (f *function) started(def edge.Definition, w *worker, err error) {
 func (f *function) adoptLocked(w *worker) (old *worker) {
 	old, f.worker = f.worker, w
 	f.workers[w] = struct{}{}
-	f.failing, f.startAt = "", time.Time{}
+	f.failing, f.lacking, f.startAt = "", "", time.Time{}
 	f.colds++
 	f.armLocked(w.last.Add(f.idleTime()))
 	f.a.work.Go(func() { f.watch(w) })

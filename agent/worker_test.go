@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -276,5 +277,65 @@ func TestManyDeploymentsAtOnceEndWithARunnerOfTheLast(t *testing.T) {
 		if err != nil || stored[0].Function.Revision != f.def.Function.Revision {
 			t.Errorf("stored %v, %v; want the current revision", stored, err)
 		}
+	})
+}
+
+func TestAFunctionThatLacksSomethingStartsOnceItIsThere(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node) {
+		lack := &functions.LackError{What: "secret token is missing"}
+		n.box.refuse(fmt.Errorf("start needy: %w", lack))
+		n.deploy("needy", onIn+"secrets: [token]\ndelivery: {retry: {attempts: 1}}", publishes)
+		if s := n.status("needy"); s.Phase != edge.Starting || s.Reason != lack.What {
+			t.Errorf("deployed, phase %s %q; want starting, and what it lacks", s.Phase, s.Reason)
+		}
+		p := n.bus.say("in/a", "1")
+		pass(24 * time.Hour)
+		if s := n.status("needy"); s.Phase != edge.Starting || s.Reason != lack.What || !p.acked() || s.Waiting != 1 || s.Dead != 0 {
+			t.Errorf("after a day %+v, acknowledged %v; want it to lack, its event stored", s, p.acked())
+		}
+		_, err := n.Invoke(t.Context(), "needy", edge.Invoke{})
+		if e, ok := errors.AsType[*edge.Error](err); !ok || e.Code != edge.Unavailable || !strings.Contains(e.Message, lack.What) {
+			t.Errorf("Invoke = %v, want unavailable, and what it lacks", err)
+		}
+		n.box.refuse(nil)
+		pass(lackTime)
+		n.want("out/a=1")
+		if s := n.status("needy"); s.Phase != edge.Running || s.Reason != "" || s.Counts.Done != 1 {
+			t.Errorf("%+v; want it to run", s)
+		}
+	})
+}
+
+func TestAFunctionThatLacksSomethingStartsThoughNothingWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node) {
+		n.deploy("needy", onIn, publishes)
+		pass(time.Second)
+		n.box.refuse(&functions.LackError{What: "secret token is missing"})
+		n.deploy("needy", onIn+"secrets: [token]", publishes)
+		pass(time.Minute)
+		if s := n.status("needy"); s.Phase != edge.Starting {
+			t.Errorf("phase %s, want starting: the new revision lacks what the old one did not need", s.Phase)
+		}
+		n.box.refuse(nil)
+		pass(lackTime)
+		if s := n.status("needy"); s.Phase != edge.Running {
+			t.Errorf("phase %s, want running", s.Phase)
+		}
+	})
+}
+
+func TestAFunctionThatLacksSomethingAtItsNextStartWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node) {
+		n.deploy("needy", onIn+"scaling: {idle: 1s}", publishes)
+		pass(10 * time.Second)
+		n.box.refuse(&functions.LackError{What: "secret token is missing"})
+		n.bus.say("in/a", "1")
+		pass(time.Minute)
+		if s := n.status("needy"); s.Phase != edge.Starting || s.Waiting != 1 {
+			t.Errorf("%+v; want it to lack, and its event to wait", s)
+		}
+		n.box.refuse(nil)
+		pass(lackTime)
+		n.want("out/a=1")
 	})
 }

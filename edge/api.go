@@ -63,5 +63,5 @@ type Version struct {
 	Version string `json:"version"`
 	Go      string `json:"go"`
 	Node    string `json:"node"`
-	API     string `json:"api"` // v1
+	API     string `json:"api,omitempty"` // v1, where there is one
 }

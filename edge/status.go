@@ -19,7 +19,7 @@ type Phase string
 // The phases of a function on a node.
 const (
 	Asleep   Phase = "asleep"   // no runner: the first event starts one
-	Starting Phase = "starting" // a runner is being readied, or the broker has not confirmed what it is to hear
+	Starting Phase = "starting" // a runner is being readied, the broker has not confirmed what it is to hear, or its owner has yet to give what it lacks
 	Running  Phase = "running"  // a runner is ready
 	Disabled Phase = "disabled" // by an operator: deliveries wait
 	Paused   Phase = "paused"   // by the node, for the reason given
@@ -163,7 +163,7 @@ type Revision struct {
 
 // A Check is one line of a node's readiness.
 type Check struct {
-	Name string `json:"name"` // broker, store, sandbox
+	Name string `json:"name"` // broker, store, config
 	OK   bool   `json:"ok"`
-	Why  string `json:"why,omitempty"` // what is wrong, or a word on how it is
+	Why  string `json:"why,omitempty"` // what is wrong; of one that is OK, what somebody should see to all the same
 }

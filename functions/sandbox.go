@@ -14,7 +14,7 @@ import (
 type Sandbox interface {
 	// Start readies f and returns once it can be invoked.
 	// It returns an error wrapping [ErrUnfit] if no retry can help, such as
-	// code that does not load.
+	// code that does not load, and a [*LackError] if it waits for the node's owner.
 	Start(ctx context.Context, f Function) (Instance, error)
 }
 
@@ -159,6 +159,14 @@ func (c Code) RunnerEnded() bool { return c == CodeDied || c == CodeLimit }
 
 // ErrUnfit says that this node can never run the function as it stands.
 var ErrUnfit = errors.New("function does not fit this node")
+
+// A LackError says what a function needs to be started that the node has not and
+// its owner can give, such as a secret. Starting it is tried until it is there.
+type LackError struct {
+	What string // and what to do, in words
+}
+
+func (e *LackError) Error() string { return e.What }
 
 // A Description tells an operator where an instance runs.
 type Description struct {

@@ -35,7 +35,7 @@ var sedge = house{
 		{"devices", "edge/sqlite", "arm", "cmd/settings"},
 		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim", "arm/image"},
 		{"edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
-		{"agent/store", "edge/ledger", "edge/client", "functions/process"},
+		{"agent/store", "edge/ledger", "edge/client", "edge/ops", "functions/process"},
 		{"agent", "edge/hub"},
 		{"cmd/node"},
 		{"cmd/sedge", "cmd/sedge-agent", "cmd/images"},

@@ -1,5 +1,5 @@
-// Package node puts a node's program together: store, bus, sandboxes, agent
-// and the listener of HTTP triggers. The programs that have a node in them
+// Package node puts a node's program together: store, bus, sandboxes, agent,
+// and the listeners of HTTP triggers and of metrics and health. The programs that have a node in them
 // differ in where definitions come from and which bus carries messages.
 //
 // It promises that a node which cannot start says why and what to do, and that
@@ -15,7 +15,6 @@ import (
 	"os"
 	_ "time/tzdata" // a slim system has no zones of its own, and schedules name them
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sedge-iot/sedge/agent"
@@ -38,19 +37,21 @@ type Carrier struct {
 type Node struct {
 	Agent *agent.Agent
 
+	options Options
 	carrier Carrier
 	lg      *slog.Logger
 	store   *store.Store
 	sandbox *process.Sandbox
 	trigger net.Listener // or nil
 	token   string       // that HTTP triggers ask for, or ""
+	ops     net.Listener // for those who operate the node, or nil
 }
 
 // Open opens the store of the data directory and makes an agent that goes on
 // where the last one stopped, on the bus that dial returns. Close the node when
 // it has run, or if it is not to run.
 func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) (_ *Node, err error) {
-	n := &Node{lg: lg}
+	n := &Node{options: o, lg: lg}
 	if n.store, err = store.Open(o.DataDir, lg.With("part", "store")); err != nil {
 		return nil, dataError(err)
 	}
@@ -59,14 +60,19 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 			err = errors.Join(err, n.Close())
 		}
 	}()
+	secrets, err := openSecrets(o)
+	if err != nil {
+		return nil, err
+	}
 	n.sandbox = process.New(process.Config{
 		Command: []string{"/proc/self/exe", RunnerCommand}, // this very program, also when its file was replaced
+		Secrets: secrets.read,
 		Logger:  lg.With("part", "process"),
 	})
 	if n.carrier, err = dial(n.store); err != nil {
 		return nil, err
 	}
-	if err := n.listen(o); err != nil {
+	if err := errors.Join(n.listenTrigger(o), n.listenOps(o)); err != nil {
 		return nil, err
 	}
 	n.Agent, err = agent.New(agent.Config{
@@ -171,36 +177,38 @@ func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Agent.Run(ctx) })
 	if n.trigger != nil {
-		g.Go(func() error { return n.serveTrigger(ctx) })
+		g.Go(func() error { return n.serve(ctx, "http triggers", n.trigger, n.guarded(n.Agent.Trigger())) })
 	}
+	if n.ops != nil {
+		g.Go(func() error { return n.serve(ctx, "metrics and health", n.ops, n.opsHandler()) })
+	}
+	g.Go(func() error { return n.watchdog(ctx) })
 	err := g.Wait()
 	stop()
 	return errors.Join(err, <-walled)
 }
 
-// Collectors returns the node's metrics.
-func (n *Node) Collectors() []prometheus.Collector {
-	all := []prometheus.Collector{n.Agent}
-	if n.carrier.Reconnects != nil {
-		o := prometheus.CounterOpts{Name: "sedge_mqtt_reconnects_total", Help: "Connections to the broker after the first, of both links."}
-		all = append(all, prometheus.NewCounterFunc(o, func() float64 { return float64(n.carrier.Reconnects()) }))
-	}
-	return all
-}
-
 // TriggerAddr returns where HTTP triggers are served, or "".
-func (n *Node) TriggerAddr() string {
-	if n.trigger == nil {
+func (n *Node) TriggerAddr() string { return addr(n.trigger) }
+
+// OpsAddr returns where metrics and health are served, or "".
+func (n *Node) OpsAddr() string { return addr(n.ops) }
+
+func addr(ln net.Listener) string {
+	if ln == nil {
 		return ""
 	}
-	return n.trigger.Addr().String()
+	return ln.Addr().String()
 }
 
 // Close lets go of the data directory. It must not be called while Run runs.
 func (n *Node) Close() error {
 	var errs []error
-	if n.trigger != nil {
-		if err := n.trigger.Close(); !errors.Is(err, net.ErrClosed) {
+	for _, ln := range []net.Listener{n.trigger, n.ops} {
+		if ln == nil {
+			continue
+		}
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

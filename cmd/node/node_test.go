@@ -184,7 +184,7 @@ func TestOutsideNobodySetsOffTriggersWithoutAToken(t *testing.T) {
 		{Options{HTTPListen: "off"}, true},
 	} {
 		n := &Node{}
-		err := n.listen(tt.o)
+		err := n.listenTrigger(tt.o)
 		if (err == nil) != tt.ok {
 			t.Errorf("listen %+v = %v, want ok %v", tt.o, err, tt.ok)
 		}

@@ -1,9 +1,12 @@
 package node
 
 import (
+	"context"
 	"net"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Notify tells systemd how the service is, like "READY=1", if it was asked for.
@@ -22,4 +25,36 @@ func Notify(state string) {
 	}
 	defer conn.Close()
 	conn.Write([]byte(state))
+}
+
+// watchdog tells systemd until ctx is done that the agent lives, twice in the
+// time after which it would be killed for its silence. What every function holds
+// is looked at each time: an agent that is stuck on one of them is silent.
+func (n *Node) watchdog(ctx context.Context) error {
+	patience := watchdogTime(os.Getenv)
+	if patience == 0 {
+		return nil
+	}
+	tick := time.NewTicker(patience / 2)
+	defer tick.Stop()
+	for {
+		n.Agent.Functions()
+		Notify("WATCHDOG=1")
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watchdogTime returns how long systemd bears the silence of this process, or 0
+// if it does not listen.
+func watchdogTime(env func(string) string) time.Duration {
+	usec, err := strconv.ParseInt(env("WATCHDOG_USEC"), 10, 64)
+	pid := env("WATCHDOG_PID")
+	if err != nil || usec <= 1 || pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return 0
+	}
+	return min(time.Duration(min(usec, 1e12))*time.Microsecond, time.Hour)
 }

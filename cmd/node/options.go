@@ -20,10 +20,16 @@ type Options struct {
 	Name    string
 	DataDir string
 
+	SecretsDir string // "" for the one in the data directory
+
 	MQTT MQTT
 
 	HTTPListen    string
 	HTTPTokenFile string
+
+	OpsListen string // "" for none
+
+	Config *ConfigFile // that the options were read from, or nil
 
 	LogLevel  string
 	LogFormat string
@@ -57,6 +63,7 @@ func (m MQTT) Shown() string {
 func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Name, "node-name", hostname(), "`NAME` of this node")
 	f.StringVar(&o.DataDir, "data-dir", DataDir(os.LookupEnv), "`DIR` where everything is kept")
+	f.StringVar(&o.SecretsDir, "secrets-dir", "", "`DIR` with a file for each secret, not open to everyone (default: secrets in the data directory)")
 	f.StringVar(&o.MQTT.URL, "mqtt", "", "`URL` of your own broker, like mqtt://localhost:1883 or mqtts://host:8883")
 	f.StringVar(&o.MQTT.Username, "mqtt-username", "", "`NAME` of this node at your broker")
 	f.StringVar(&o.MQTT.PasswordFile, "mqtt-password-file", "", "`FILE` with the password for it")

@@ -1,24 +1,19 @@
 package node
 
 import (
-	"context"
 	"crypto/subtle"
-	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/sedge-iot/sedge/edge"
 )
 
-// listen opens the listener of HTTP triggers. Beyond this machine it wants a
+// listenTrigger opens the listener of HTTP triggers. Beyond this machine it wants a
 // token, for whoever reaches it can run functions.
-func (n *Node) listen(o Options) error {
-	if o.HTTPListen == "" || o.HTTPListen == "off" {
+func (n *Node) listenTrigger(o Options) error {
+	if isOff(o.HTTPListen) {
 		return nil
 	}
 	if o.HTTPTokenFile != "" {
@@ -34,40 +29,12 @@ func (n *Node) listen(o Options) error {
 	if err != nil {
 		return err
 	}
-	if a, ok := ln.Addr().(*net.TCPAddr); n.token == "" && (!ok || !a.IP.IsLoopback()) {
+	if n.token == "" && !isLoopback(ln) {
 		ln.Close()
 		return &edge.Error{Code: edge.Invalid, Message: fmt.Sprintf("http triggers on %s could be set off by anyone who reaches this machine", o.HTTPListen), Hint: "give them a token: --http-token-file FILE"}
 	}
 	n.trigger = ln
 	return nil
-}
-
-// serveTrigger serves HTTP triggers until ctx is done, and lets what is under
-// way end, for a while.
-func (n *Node) serveTrigger(ctx context.Context) error {
-	srv := &http.Server{
-		Handler:           n.guarded(n.Agent.Trigger()),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(n.lg.Handler(), slog.LevelDebug),
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(n.trigger) }() // awaited below
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve http triggers: %w", err)
-	case <-ctx.Done():
-	}
-	farewell, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer stop()
-	err := srv.Shutdown(farewell)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = srv.Close()
-	}
-	<-served
-	return err
 }
 
 // guarded asks for the token, if there is one.

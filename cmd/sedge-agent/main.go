@@ -53,6 +53,7 @@ func run(ctx context.Context, args []string) error {
 	flags := pflag.NewFlagSet("sedge-agent", pflag.ContinueOnError)
 	flags.Usage = func() { fmt.Printf(usage, flags.FlagUsages()) }
 	o.AddFlags(flags)
+	o.AddOpsFlags(flags)
 	flags.StringVar(&config, "config", "", "`FILE` of settings, YAML")
 	flags.BoolVar(&version, "version", false, "print the version")
 	err := flags.Parse(args)
@@ -70,14 +71,13 @@ func run(ctx context.Context, args []string) error {
 	if err := settings.FromEnvironment(flags, os.LookupEnv); err != nil {
 		return err
 	}
-	file, err := node.ReadConfig(config, o.DataDir, flags)
-	if err != nil {
+	if o.Config, err = node.ReadConfig(config, o.DataDir, flags); err != nil {
 		return err
 	}
-	return serve(ctx, o, file)
+	return serve(ctx, o)
 }
 
-func serve(ctx context.Context, o node.Options, file *node.ConfigFile) error {
+func serve(ctx context.Context, o node.Options) error {
 	if o.MQTT.URL == "" {
 		return &edge.Error{Code: edge.Invalid, Message: "which broker? --mqtt is missing", Hint: "like --mqtt mqtt://localhost:1883"}
 	}
@@ -89,8 +89,8 @@ func serve(ctx context.Context, o node.Options, file *node.ConfigFile) error {
 	if err != nil {
 		return err
 	}
-	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.Shown(), "data", o.DataDir, "triggers", n.TriggerAddr())
-	file.Keep(lg)
+	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.Shown(), "data", o.DataDir, "triggers", n.TriggerAddr(), "ops", n.OpsAddr())
+	o.Config.Keep(lg)
 	node.Notify("READY=1")
 	defer node.Notify("STOPPING=1")
 	return errors.Join(n.Run(ctx), n.Close())

@@ -120,12 +120,13 @@ func (sh *shell) await(ctx context.Context, all []functions.Function, timeout ti
 	return nil
 }
 
-// awaitOne returns once f runs as deployed; when ctx ends before, the error
-// says what it was still waiting for.
+// awaitOne returns once f runs as deployed. What keeps it for more than a moment
+// is told, for the user may have to do something about it; when ctx ends before,
+// the error says it too.
 func (sh *shell) awaitOne(ctx context.Context, f functions.Function) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	waits := "the hub does not answer"
+	waits, began, said := "the hub does not answer", time.Now(), false
 	for ctx.Err() == nil {
 		var now edge.FunctionDetail
 		err := sh.ask(ctx, f.Name(), func(c *client.Client) (err error) {
@@ -142,6 +143,10 @@ func (sh *shell) awaitOne(ctx context.Context, f functions.Function) error {
 			return nil
 		default:
 			waits = cmp.Or(now.Status.Reason, "a runner is being started")
+			if !said && time.Since(began) > time.Second {
+				sh.say("%s waits: %s", f.Name(), waits)
+				said = true
+			}
 		}
 		select {
 		case <-tick.C:

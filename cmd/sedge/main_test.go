@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,12 +42,14 @@ func TestMain(m *testing.M) {
 //
 //	fails CODE sedge …     it must end with that exit code
 //	mosquitto              start one with user home, password secret; MOSQUITTO is its host:port
+//	authority              make one that certifies 127.0.0.1; CA, CERT and KEY are files
 //	up [FLAG…]             start sedge up on free ports; SEDGE_HUB_URL, API, BROKER and TRIGGERS are set
 //	down                   end it by SIGTERM; it must exit with 0 within 10 s
 //	until PATTERN sedge …  run it again and again until its stdout matches
 //	watch PATTERN sedge …  run it until a line of its stdout matches, then end it by SIGINT; it must exit with 0
 //	pub TOPIC PAYLOAD      what a device says
 //	hears TOPIC PATTERN    wait for such a message at the broker
+//	tells PATH PATTERN     what sedge up tells there, to who has no token, must match
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts programs")
@@ -64,12 +67,14 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"fails":     cmdFails,
 			"mosquitto": cmdMosquitto,
+			"authority": cmdAuthority,
 			"up":        cmdUp,
 			"down":      cmdDown,
 			"until":     cmdUntil,
 			"watch":     cmdWatch,
 			"pub":       cmdPub,
 			"hears":     cmdHears,
+			"tells":     cmdTells,
 		},
 	})
 }
@@ -126,6 +131,18 @@ func cmdMosquitto(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("MOSQUITTO", b.Addr())
 }
 
+func cmdAuthority(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.MkAbs("authority")
+	ts.Check(os.Mkdir(dir, 0o700))
+	a, err := mqtttest.NewAuthority(dir)
+	ts.Check(err)
+	pair, err := a.Issue("127.0.0.1")
+	ts.Check(err)
+	ts.Setenv("CA", a.CertFile())
+	ts.Setenv("CERT", pair.CertFile)
+	ts.Setenv("KEY", pair.KeyFile)
+}
+
 func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	h := houseOf(ts)
 	free := []string{"sedge", "up", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--broker-listen", "127.0.0.1:0", "--log-format", "json"}
@@ -149,14 +166,15 @@ func cmdUp(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("SEDGE_HUB_URL", at.API)
 	ts.Setenv("API", strings.TrimPrefix(at.API, "http://"))
-	ts.Setenv("BROKER", strings.TrimPrefix(at.Broker, "mqtt://"))
+	_, broker, _ := strings.Cut(at.Broker, "://")
+	ts.Setenv("BROKER", broker)
 	ts.Setenv("TRIGGERS", "http://"+at.Triggers)
 	h.listen(ts, at.Broker)
 }
 
 // listen connects a client that hears every message.
 func (h *house) listen(ts *testscript.TestScript, broker string) {
-	c, err := mqtt.New(mqtt.Config{URL: broker, ClientID: "test", Username: "home", Password: "secret"})
+	c, err := mqtt.New(mqtt.Config{URL: broker, ClientID: "test", Username: "home", Password: "secret", CAFile: ts.Getenv("CA")})
 	ts.Check(err)
 	c.Subscribe([]string{"#"})
 	ctx, stop := context.WithCancel(context.Background())
@@ -253,6 +271,17 @@ func cmdHears(ts *testscript.TestScript, neg bool, args []string) {
 			return m.Topic == args[0] && pattern.Match(m.Payload)
 		})
 	})
+}
+
+func cmdTells(ts *testscript.TestScript, neg bool, args []string) {
+	res, err := http.Get("http://" + ts.Getenv("API") + args[0])
+	ts.Check(err)
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	if regexp.MustCompile("(?m)"+args[1]).Match(text) == neg {
+		ts.Fatalf("%s tells:\n%s", args[0], text)
+	}
 }
 
 // wait polls until it is so.

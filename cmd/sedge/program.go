@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"path/filepath"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -33,6 +30,7 @@ const systemData = node.SystemData
 type program struct {
 	node      *node.Node
 	broker    *broker.Broker // or nil: the owner brought one
+	brokerTLS bool           // it speaks TLS
 	brokerURL string         // of the owner's, for people
 	ledger    *ledger.Ledger
 	hub       *hub.Hub
@@ -59,7 +57,7 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 	if p.ledger, err = ledger.Open(o.DataDir); err != nil {
 		return nil, err
 	}
-	if p.api, err = node.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7781"); err != nil {
+	if p.api, err = node.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7790"); err != nil {
 		return nil, err
 	}
 	p.hub, err = hub.New(hub.Config{
@@ -68,13 +66,18 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 		Name:      o.Name,
 		Version:   settings.Version(),
 		TokenFile: p.tokenFile,
-		Metrics:   p.metrics(),
+		Metrics:   p.node.Metrics(),
+		Checks:    p.node.Checks,
 		Logger:    lg.With("part", "hub"),
 	})
 	return p, err
 }
 
 func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error) {
+	certificate, err := o.brokerTLS()
+	if err != nil {
+		return node.Carrier{}, err
+	}
 	hint := fmt.Sprintf("if that is a broker, use it: sedge up --mqtt mqtt://%s\nelse choose another address: --broker-listen 127.0.0.1:1884", o.brokerListen)
 	ln, err := node.Listen("the broker", o.brokerListen, hint)
 	if err != nil {
@@ -85,13 +88,31 @@ func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error)
 		Dir:       o.DataDir,
 		UsersFile: o.brokerUsers,
 		ACLFile:   o.brokerACL,
+		TLS:       certificate,
 		Log:       lg.With("part", "broker"),
 	})
 	if err != nil {
 		return node.Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: brokerHint(o)}
 	}
-	p.broker = b
+	p.broker, p.brokerTLS = b, certificate != nil
 	return node.Carrier{Bus: b}, nil
+}
+
+// brokerTLS returns what the broker shows of itself, or nil if it is to speak
+// plainly.
+func (o upOptions) brokerTLS() (*tls.Config, error) {
+	if o.brokerCert == "" && o.brokerKey == "" {
+		return nil, nil
+	}
+	hint := "both are files in PEM: --broker-tls-cert FILE --broker-tls-key FILE"
+	if o.brokerCert == "" || o.brokerKey == "" {
+		return nil, &edge.Error{Code: edge.Invalid, Message: "the broker's certificate is of no use without its key, nor the key without it", Hint: hint}
+	}
+	pair, err := tls.LoadX509KeyPair(o.brokerCert, o.brokerKey)
+	if err != nil {
+		return nil, &edge.Error{Code: edge.Invalid, Message: fmt.Sprintf("read the broker's certificate: %s", err), Hint: hint}
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
 }
 
 // brokerHint says what a broker that others can reach must have, if that is
@@ -104,17 +125,13 @@ func brokerHint(o upOptions) string {
 	return "say who may connect and what they may do: --broker-users FILE --broker-acl FILE"
 }
 
-func (p *program) metrics() http.Handler {
-	r := prometheus.NewRegistry()
-	r.MustRegister(p.node.Collectors()...)
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true})
-}
-
 // brokerAddr says which broker the devices are at.
 func (p *program) brokerAddr() string {
 	if p.broker == nil {
 		return p.brokerURL
+	}
+	if p.brokerTLS {
+		return "mqtts://" + p.broker.Addr().String()
 	}
 	return "mqtt://" + p.broker.Addr().String()
 }

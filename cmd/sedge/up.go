@@ -20,6 +20,8 @@ type upOptions struct {
 	brokerListen string
 	brokerUsers  string
 	brokerACL    string
+	brokerCert   string
+	brokerKey    string
 }
 
 func newUp(sh *shell) *cobra.Command {
@@ -31,16 +33,22 @@ func newUp(sh *shell) *cobra.Command {
 broker already, name it with --mqtt, and none is started.
 
 A file of settings (--config) has a line for each flag: its name without dashes,
-a colon and the value. If the file breaks, the last good one is used.`,
+a colon and the value. If the file breaks, the last good one is used.
+
+Secrets that functions ask for are files in the folder "secrets" of the data
+directory (or --secrets-dir), one a secret, not open to everyone (chmod 600). They
+are read when a runner starts; a function waits for one that is missing.`,
 		Example: `  sedge up                                 # with a broker of its own on port 1883
   sedge up --mqtt mqtt://localhost:1883    # with yours
-  sedge up --config /etc/sedge/sedge.yaml`,
+  sedge up --config /etc/sedge/sedge.yaml
+  sedge up --broker-listen :8883 --broker-tls-cert broker.crt --broker-tls-key broker.key \
+    --broker-users users --broker-acl acl  # a broker for the whole house`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := node.ReadConfig(o.config, sh.home(), cmd.Flags())
-			if err != nil {
+			var err error
+			if o.Config, err = node.ReadConfig(o.config, sh.home(), cmd.Flags()); err != nil {
 				return err
 			}
-			return sh.up(cmd.Context(), o, file)
+			return sh.up(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
@@ -50,6 +58,8 @@ a colon and the value. If the file breaks, the last good one is used.`,
 	f.StringVar(&o.brokerListen, "broker-listen", "127.0.0.1:1883", "`ADDRESS` of the broker, if there is no --mqtt")
 	f.StringVar(&o.brokerUsers, "broker-users", "", "`FILE` of users of the broker, as htpasswd -B writes it")
 	f.StringVar(&o.brokerACL, "broker-acl", "", "`FILE` that says which user may do what at the broker")
+	f.StringVar(&o.brokerCert, "broker-tls-cert", "", "`FILE` with the broker's certificate, PEM; it speaks TLS then")
+	f.StringVar(&o.brokerKey, "broker-tls-key", "", "`FILE` with its key, PEM")
 	return cmd
 }
 
@@ -61,7 +71,7 @@ func (sh *shell) home() string {
 	return node.DataDir(sh.lookup)
 }
 
-func (sh *shell) up(ctx context.Context, o upOptions, file *node.ConfigFile) error {
+func (sh *shell) up(ctx context.Context, o upOptions) error {
 	lg, text, err := o.NewLogger(sh.talk)
 	if err != nil {
 		return wrongUsage("", "%s", err)
@@ -81,7 +91,7 @@ func (sh *shell) up(ctx context.Context, o upOptions, file *node.ConfigFile) err
 	} else {
 		lg.Info("sedge is up", p.addresses()...)
 	}
-	file.Keep(lg)
+	o.Config.Keep(lg)
 	node.Notify("READY=1")
 	defer node.Notify("STOPPING=1")
 	return p.Run(ctx)

@@ -3,8 +3,6 @@ package hub
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"fmt"
-	"net"
 	"net/http"
 	"path"
 	"runtime/debug"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/ops"
 )
 
 // Handler returns the API. It answers requests that came over a loopback
@@ -54,45 +53,14 @@ func (h *Hub) survive(w *tracked, r *http.Request) {
 // admit refuses what a web page, or a name that someone has pointed at this
 // machine, may have sent; and paths that are not written the one right way.
 func (h *Hub) admit(r *http.Request) error {
-	if !ours(r) {
-		return &edge.Error{
-			Code:    edge.Misdirected,
-			Message: fmt.Sprintf("this API is not served under the name %.100q", r.Host),
-			Hint:    "ask by a loopback address and the port, like 127.0.0.1:7780",
-		}
-	}
-	for _, origin := range r.Header.Values("Origin") {
-		if origin != "http://"+r.Host {
-			return &edge.Error{Code: edge.Misdirected, Message: fmt.Sprintf("pages of %.100q may not use this API", origin)}
-		}
+	if err := ops.Admit(r); err != nil {
+		return err
 	}
 	p := r.URL.EscapedPath()
 	if r.Method == http.MethodConnect || !strings.HasPrefix(p, "/") || p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
 		return noPath(r)
 	}
 	return nil
-}
-
-// ours reports whether the request's Host is a loopback name with the port at
-// which it arrived.
-func ours(r *http.Request) bool {
-	at, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if at == nil {
-		return false
-	}
-	_, port, err := net.SplitHostPort(at.String())
-	if err != nil {
-		return false
-	}
-	host, named, err := net.SplitHostPort(r.Host)
-	if err != nil { // without a port
-		host, named = strings.Trim(r.Host, "[]"), "80"
-	}
-	if named != port {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // authentic returns an error unless the request shows the token.

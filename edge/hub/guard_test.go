@@ -318,10 +318,17 @@ func TestReadinessListsWhatIsNot(t *testing.T) {
 		t.Errorf("readyz: %d %q, want %q", resp.StatusCode, text, want)
 	}
 	h.mu.Lock()
+	h.checks[1].Why = "was salvaged"
+	h.mu.Unlock()
+	resp, text = h.do(t, ask{"GET", "/readyz?verbose", "", nil})
+	if want := "[+]broker ok\n[!]store ok, but: was salvaged\n[+]functions ok\nreadyz check passed\n"; resp.StatusCode != 200 || string(text) != want {
+		t.Errorf("readyz: %d %q, want %q", resp.StatusCode, text, want)
+	}
+	h.mu.Lock()
 	h.checks[0] = edge.Check{Name: "broker", Why: "connection refused"}
 	h.mu.Unlock()
 	resp, text = h.do(t, ask{"GET", "/readyz", "", nil})
-	if want := "[-]broker failed: connection refused\n[+]store ok\n[+]functions ok\nreadyz check failed\n"; resp.StatusCode != 503 || string(text) != want {
+	if want := "[-]broker failed: connection refused\n[!]store ok, but: was salvaged\n[+]functions ok\nreadyz check failed\n"; resp.StatusCode != 503 || string(text) != want {
 		t.Errorf("readyz: %d %q, want %q", resp.StatusCode, text, want)
 	}
 	if e := wantCode(t, "Ready", h.client.Ready(t.Context()), edge.Unavailable); !strings.Contains(e.Message, "connection refused") {

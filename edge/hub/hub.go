@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ledger"
 )
 
@@ -28,11 +29,12 @@ import (
 type Config struct {
 	Ledger    *ledger.Ledger
 	Node      Node
-	Name      string       // the node's
-	Version   string       // the program's
-	Token     string       // what every request must show; "" for the one in TokenFile
-	TokenFile string       // where the token is kept; made if it is not there
-	Metrics   http.Handler // for /metrics; nil for none
+	Name      string              // the node's
+	Version   string              // the program's
+	Token     string              // what every request must show; "" for the one in TokenFile
+	TokenFile string              // where the token is kept; made if it is not there
+	Metrics   http.Handler        // for /metrics; nil for none
+	Checks    func() []edge.Check // for /readyz, beside the node's and the hub's; nil for none
 	Logger    *slog.Logger
 }
 

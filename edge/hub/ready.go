@@ -1,10 +1,7 @@
 package hub
 
 import (
-	"bytes"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"runtime"
 
@@ -17,29 +14,13 @@ type checker interface {
 	Checks() []edge.Check
 }
 
-func alive(w http.ResponseWriter, _ *http.Request) {
-	text(w, http.StatusOK, "ok\n")
-}
-
-// ready lists the checks as Kubernetes does, when asked to or when one fails.
-func (h *Hub) ready(w http.ResponseWriter, r *http.Request) {
-	checks := append(h.Node.Checks(), h.functionsCheck())
-	var list bytes.Buffer
-	status, verdict := http.StatusOK, "readyz check passed\n"
-	for _, c := range checks {
-		switch {
-		case c.OK:
-			fmt.Fprintf(&list, "[+]%s ok\n", c.Name)
-		default:
-			status, verdict = http.StatusServiceUnavailable, "readyz check failed\n"
-			fmt.Fprintf(&list, "[-]%s failed: %s\n", c.Name, c.Why)
-		}
+// checks are the node's, the program's and the hub's own.
+func (h *Hub) checks() []edge.Check {
+	all := h.Node.Checks()
+	if h.Checks != nil {
+		all = append(all, h.Checks()...)
 	}
-	if status == http.StatusOK && !r.URL.Query().Has("verbose") {
-		text(w, status, "ok\n")
-		return
-	}
-	text(w, status, list.String()+verdict)
+	return append(all, h.functionsCheck())
 }
 
 // functionsCheck says whether the node has what the ledger holds.
@@ -48,12 +29,6 @@ func (h *Hub) functionsCheck() edge.Check {
 		return edge.Check{Name: "functions", Why: "the node is still being given its functions"}
 	}
 	return edge.Check{Name: "functions", OK: true}
-}
-
-func text(w http.ResponseWriter, status int, s string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(status)
-	io.WriteString(w, s) // who asked may have gone
 }
 
 func (h *Hub) metrics(w http.ResponseWriter, r *http.Request) {

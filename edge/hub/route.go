@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/ops"
 )
 
 // A route is one verb of the API; API.md has the same list.
@@ -51,9 +52,9 @@ func (h *Hub) routes() []route {
 		{"GET", "/v1/version", h.json(h.version)},
 		{"GET", "/v1/schema", h.json(h.schema)},
 
-		{"GET", "/healthz", alive},
-		{"GET", "/livez", alive},
-		{"GET", "/readyz", h.ready},
+		{"GET", "/healthz", ops.Alive},
+		{"GET", "/livez", ops.Alive},
+		{"GET", "/readyz", ops.Ready(h.checks)},
 		{"GET", "/metrics", h.metrics},
 
 		{"GET", "/debug/pprof/{profile...}", pprof.Index},

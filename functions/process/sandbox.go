@@ -21,8 +21,10 @@ type Config struct {
 	// Pool is how many runners are kept warm; 0 means 1.
 	Pool int
 
-	// Secrets returns the secrets of a function by name; nil: there are none.
-	Secrets func(function string) map[string]string
+	// Secrets returns the secrets of those names, or says what is wrong with one of
+	// them: a *functions.LackError if it may come yet. It is called at each start of
+	// a function that asks for secrets. nil: there are none.
+	Secrets func(names []string) (map[string]string, error)
 
 	// NoCgroups has memory watched by polling, as where there are no control groups.
 	NoCgroups bool
@@ -130,6 +132,10 @@ func (s *Sandbox) start(ctx context.Context, f *forker, n int, noGroups string) 
 
 // Start takes a warm runner and gives it the function.
 func (s *Sandbox) Start(ctx context.Context, fn functions.Function) (functions.Instance, error) {
+	secrets, err := s.secrets(fn.Manifest.Spec.Secrets)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", fn.Name(), err)
+	}
 	c, err := s.take(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", fn.Name(), err)
@@ -147,14 +153,23 @@ func (s *Sandbox) Start(ctx context.Context, fn functions.Function) (functions.I
 		Concurrency: res.Concurrency,
 		Memory:      int64(res.Memory),
 		Env:         fn.Manifest.Spec.Env,
-	}
-	if s.cfg.Secrets != nil {
-		src.Secrets = s.cfg.Secrets(fn.Name())
+		Secrets:     secrets,
 	}
 	if err := c.load(ctx, src); err != nil {
 		return nil, fmt.Errorf("start %s: %w", fn.Name(), err)
 	}
 	return c, nil
+}
+
+// secrets returns those that a function asks for.
+func (s *Sandbox) secrets(names []string) (map[string]string, error) {
+	switch {
+	case len(names) == 0:
+		return nil, nil
+	case s.cfg.Secrets == nil:
+		return nil, &functions.LackError{What: fmt.Sprintf("secret %s is missing: there are none here", names[0])}
+	}
+	return s.cfg.Secrets(names)
 }
 
 // take returns a warm runner that lives.

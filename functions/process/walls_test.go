@@ -322,9 +322,15 @@ func TestARunnerThatDoesNotStartIsAnError(t *testing.T) {
 
 func TestSecretsReachOnlyTheirFunction(t *testing.T) {
 	s := open(t, func(c *Config) {
-		c.Secrets = func(name string) map[string]string { return map[string]string{"token": "canary-of-" + name} }
+		c.Secrets = func(names []string) (map[string]string, error) {
+			if names[0] != "token" {
+				return nil, &functions.LackError{What: "no " + names[0]}
+			}
+			return map[string]string{"token": "canary-of-lamp"}, nil
+		}
 	})
 	f := function(t, `return sedge.secret("token")`)
+	f.Manifest.Spec.Secrets = []string{"token"}
 	c := start(t, s, f)
 	if o := invoke(c, f).wait(t); string(o.Returned) != `"canary-of-lamp"` {
 		t.Errorf("got %+v", o)
@@ -333,5 +339,19 @@ func TestSecretsReachOnlyTheirFunction(t *testing.T) {
 		if strings.Contains(proc(t, c.pid, where), "canary") {
 			t.Errorf("the secret shows in %s", where)
 		}
+	}
+	f.Manifest.Spec.Secrets = []string{"other"}
+	_, err := s.Start(t.Context(), f)
+	if lack, ok := errors.AsType[*functions.LackError](err); !ok || lack.What != "no other" || errors.Is(err, functions.ErrUnfit) {
+		t.Errorf("without its secret: %v, want what it lacks", err)
+	}
+	_, err = open(t).Start(t.Context(), f)
+	if _, ok := errors.AsType[*functions.LackError](err); !ok {
+		t.Errorf("without any secrets: %v, want what it lacks", err)
+	}
+	f.Manifest.Spec.Secrets = nil
+	c = start(t, s, f)
+	if o := invoke(c, f).wait(t); o.Err == nil {
+		t.Errorf("a function that names no secrets got %s", o.Returned)
 	}
 }

@@ -65,7 +65,7 @@ func (r *Report) slim(ctx context.Context, dir string) error {
 		return err
 	}
 	n.stop()
-	agent, err := spawn(dir, r.Options.agent, "--data-dir", n.dir, "--mqtt", "mqtt://"+addr, "--http-listen", "off")
+	agent, err := spawn(dir, r.Options.agent, "--data-dir", n.dir, "--mqtt", "mqtt://"+addr, "--http-listen", "off", "--ops-listen", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,103 @@
+package node
+
+import (
+	"encoding/json"
+	"net/http"
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/pflag"
+
+	"github.com/sedge-iot/sedge/cmd/settings"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/ops"
+)
+
+// AddOpsFlags makes flags of what a node needs that has no hub beside it to tell
+// how it is.
+func (o *Options) AddOpsFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.OpsListen, "ops-listen", "127.0.0.1:7781", "`ADDRESS` of /metrics, /healthz, /readyz and /version; \"off\" for none")
+}
+
+// listenOps opens the listener for those who operate the node.
+func (n *Node) listenOps(o Options) (err error) {
+	if isOff(o.OpsListen) {
+		return nil
+	}
+	n.ops, err = Listen("metrics and health", o.OpsListen, "choose another: --ops-listen 127.0.0.1:7791, or --ops-listen off")
+	return err
+}
+
+// opsHandler tells how the node is: to this machine, unless its owner had it
+// listen elsewhere too.
+func (n *Node) opsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", ops.Alive)
+	mux.HandleFunc("GET /livez", ops.Alive)
+	mux.HandleFunc("GET /readyz", ops.Ready(func() []edge.Check { return append(n.Agent.Checks(), n.Checks()...) }))
+	mux.HandleFunc("GET /version", n.version)
+	mux.Handle("GET /metrics", n.Metrics())
+	admit := ops.AdmitAbroad
+	if isLoopback(n.ops) {
+		admit = ops.Admit
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cache-Control", "no-store")
+		if err := admit(r); err != nil {
+			answer(w, err.Code.Status(), map[string]any{"error": err})
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+func (n *Node) version(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, edge.Version{Version: settings.Version(), Go: runtime.Version(), Node: n.options.Name})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // texts only; who asked may have gone
+}
+
+// Checks returns what is to be told of the node beside its agent's checks. A
+// broken file of settings leaves the node ready, for it works; but somebody should
+// see to it before the next start.
+func (n *Node) Checks() []edge.Check {
+	if n.options.Config == nil || n.options.Config.Path == "" {
+		return nil
+	}
+	c := edge.Check{Name: "config", OK: true}
+	if fault := n.options.Config.Fault; fault != nil {
+		c.Why = "the last good one is used, for " + n.options.Config.Path + " is broken: " + fault.Error()
+	}
+	return []edge.Check{c}
+}
+
+// Metrics returns a handler that tells the metrics of the node and of its process.
+func (n *Node) Metrics() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(n.Agent)
+	if n.carrier.Reconnects != nil {
+		o := prometheus.CounterOpts{Name: "sedge_mqtt_reconnects_total", Help: "Connections to the broker after the first, of both links."}
+		r.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(n.carrier.Reconnects()) }))
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "sedge_build_info", Help: "1; the labels say which program this is.",
+		ConstLabels: prometheus.Labels{"version": settings.Version(), "goversion": runtime.Version()},
+	})
+	build.Set(1)
+	config := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "sedge_config_fault", Help: "1 if the file of settings is broken and its last good copy is used.",
+	})
+	if n.options.Config != nil && n.options.Config.Fault != nil {
+		config.Set(1)
+	}
+	r.MustRegister(build, config)
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true})
+}
