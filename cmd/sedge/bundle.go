@@ -64,8 +64,16 @@ func bundle(folder string, m functions.Manifest, code string) (string, error) {
 	if len(built.Errors) > 0 {
 		return "", bundleError(folder, built.Errors)
 	}
-	return string(built.OutputFiles[0].Contents), nil
+	code = string(built.OutputFiles[0].Contents)
+	if strings.Contains(code, "asyncIterator") {
+		code = asyncIterator + code
+	}
+	return code, nil
 }
+
+// asyncIterator gives the engine the symbol that rewritten code looks for.
+const asyncIterator = `Symbol.asyncIterator || (Symbol.asyncIterator = Symbol.for("Symbol.asyncIterator"));
+`
 
 // bundleError tells where the code is at fault, a line for each place.
 func bundleError(folder string, messages []api.Message) error {

@@ -62,7 +62,7 @@ func testUnfit(t *testing.T, s functions.Sandbox) {
 		"import x from 'lodash';\nexport default () => x":           "sedge deploy bundles what it imports",
 		"export * from './other.js'":                                "sedge deploy bundles what it imports",
 		"\nexport default async e => { for await (const x of e); }": "tested.js:2:33: Unexpected token await; for await and async generators are rewritten by sedge deploy",
-		"export default () => 1;\nasync function* g() {}":           "tested.js:2:1: Async generators are not supported yet; for await and async generators are rewritten by sedge deploy",
+		"async function* g() {}; export default async () => 1":      "tested.js:1:1: Async generators are not supported yet; for await and async generators are rewritten by sedge deploy",
 		"export default {async *g() {}}":                            "rewritten by sedge deploy",
 		`const x = 1`:                                               "there is no handler",
 		`export const x = 1`:                                        "nothing is exported as the handler",

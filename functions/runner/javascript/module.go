@@ -50,7 +50,7 @@ func compile(name, code string) (module, error) {
 	return compileScript(script, code)
 }
 
-var looksLikeModule = regexp.MustCompile(`(?m)^\s*(import|export)\b`)
+var looksLikeModule = regexp.MustCompile(`(?m)(^|[;}])\s*(import|export)\b`)
 
 // compileModule makes a function of an ES module.
 func compileModule(tree *ast.Program) (module, error) {
