@@ -163,7 +163,7 @@ func (f *function) unloadLocked(d *delivery) {
 	}
 	d.unloaded = true
 	d.event = devices.Event{ID: d.event.ID, Source: d.event.Source, Topic: d.event.Topic, Time: d.event.Time}
-	f.memory -= d.size + perEvent
+	f.weighLocked(d, -1)
 }
 
 // maxLoaded is how much of a function's waiting events stays in memory beside
