@@ -70,10 +70,10 @@ func (n *Node) serveTrigger(ctx context.Context) error {
 	return err
 }
 
-// guarded asks for the token, if there is one.
+// guarded asks for the token; without one, what asks must be of this machine.
 func (n *Node) guarded(h http.Handler) http.Handler {
 	if n.token == "" {
-		return h
+		return local(h)
 	}
 	want := []byte("Bearer " + n.token)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
