@@ -142,6 +142,7 @@ func settle(rs []*receipt) {
 type lane struct {
 	key    string
 	list   []*delivery // unfinished, in order: first those publishing, then at most one under way, then the waiting
+	memory int         // bytes of events that wait in memory
 	rows   int         // how many of list have a row in the inbox
 	out    []*outgoing // publishes that are in the outbox, in order
 	stale  int         // changes under way that take rows of it away which are over

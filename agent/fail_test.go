@@ -2,6 +2,8 @@ package agent
 
 import (
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -140,6 +142,70 @@ func TestAFunctionThatTriggersItselfIsCut(t *testing.T) {
 		}
 		if got := len(n.bus.published()); got != maxHops {
 			t.Errorf("%d publishes, want %d", got, maxHops)
+		}
+	})
+}
+
+func TestAPayloadThatCannotBeReadIsADeadLetterAndNotRun(t *testing.T) {
+	for name, payload := range map[string]string{
+		"deep":     strings.Repeat("[", 1e6),
+		"same key": `{"x":1,"x":2}`,
+		"too big":  `{"x":1e999}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *node) {
+				n.deploy("picky", "triggers: [{mqtt: {topic: in, when: payload.x == 1}}]", func(functions.Invocation, functions.Run) functions.Outcome {
+					t.Error("it ran")
+					return functions.Outcome{}
+				})
+				p := n.bus.say("in", payload)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				letters, err := n.Dead(t.Context(), edge.Query{})
+				if err != nil || len(letters) != 1 || !p.acked() {
+					t.Fatalf("letters %+v, %v, acknowledged %v; want one letter", letters, err, p.acked())
+				}
+				if l := letters[0]; l.Failure.Code != functions.CodePayload || l.Attempts != 0 || string(l.Event.Payload) != payload {
+					t.Errorf("letter of %d attempts, %+v; want none and %s, with what came", l.Attempts, l.Failure, functions.CodePayload)
+				}
+			})
+		})
+	}
+}
+
+func TestADeviceThatFloodsTheInboxCostsTheOthersNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node) {
+		release := make(chan struct{})
+		n.deploy("stuck", onIn+"delivery: {inbox: {deliveries: 10}}\nresources: {timeout: 10m}", func(inv functions.Invocation, r functions.Run) functions.Outcome {
+			<-release
+			return publishes(inv, r)
+		})
+		for _, quiet := range []string{"in/q1", "in/q2"} {
+			n.bus.say(quiet, "first")
+			n.bus.say(quiet, "second")
+		}
+		time.Sleep(time.Second)
+		for i := range 50 {
+			n.bus.say("in/flood", strconv.Itoa(i))
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		letters, err := n.Dead(t.Context(), edge.Query{})
+		if err != nil || len(letters) == 0 {
+			t.Fatalf("%d letters, %v; want some", len(letters), err)
+		}
+		for _, l := range letters {
+			if l.Event.Topic != "in/flood" || l.Failure.Code != functions.CodeInboxFull {
+				t.Errorf("letter %s %q: %v, want only inbox.full of the flood", l.Event.Topic, l.Event.Payload, l.Failure)
+			}
+		}
+		close(release)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		for _, want := range []string{"out/q1=first", "out/q1=second", "out/q2=first", "out/q2=second", "out/flood=49"} {
+			if got := n.bus.published(); !slices.Contains(got, want) {
+				t.Errorf("published %q, want %s", got, want)
+			}
 		}
 	})
 }

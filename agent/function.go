@@ -139,11 +139,14 @@ func (f *function) take(h *hearing, hits []hit, r *receipt) {
 // followLocked does what was ruled of a message, except for timers. It returns the
 // receipt if that can be settled at once.
 func (f *function) followLocked(h *hearing, v *ruling, r *receipt) *receipt {
-	full := v.event.QoS == 0 && f.memory+len(h.Topic)+len(h.Payload)+perEvent > maxMemory
+	full := ""
+	if v.event.QoS == 0 && (v.runs || v.failure != nil) {
+		full = f.fullLocked(v.lane, len(h.Topic)+len(h.Payload))
+	}
 	switch {
-	case (v.runs || v.failure != nil) && full:
+	case full != "":
 		f.seen.forgetKey(v.key)
-		f.shedLocked(&v.event, "memory full")
+		f.shedLocked(&v.event, full)
 		return r
 	case v.runs:
 		var now *receipt
@@ -193,11 +196,31 @@ func (f *function) admitLocked(d *delivery, key string, now time.Time) {
 }
 
 // maxMemory is how much of a function's events at QoS 0 may wait in memory,
-// bytes; with each event some are counted for its bookkeeping.
+// bytes, maxLane how much of one lane: the device that floods a function is not
+// to silence the others. With each event some bytes are counted for its
+// bookkeeping.
 const (
 	maxMemory = 4 << 20
+	maxLane   = maxMemory / 2
 	perEvent  = 512
 )
+
+// fullLocked says why an event of that size has no room in memory, or "".
+func (f *function) fullLocked(lane string, size int) string {
+	switch l := f.lanes[lane]; {
+	case f.memory+size+perEvent > maxMemory:
+		return "memory full"
+	case l != nil && l.memory+size+perEvent > maxLane:
+		return "lane full"
+	}
+	return ""
+}
+
+// weighLocked notes that d's event has come into memory, or, with -1, has left.
+func (f *function) weighLocked(d *delivery, times int) {
+	f.memory += times * (d.size + perEvent)
+	d.lane.memory += times * (d.size + perEvent)
+}
 
 // laneLocked returns the lane of that key, made if need be.
 func (f *function) laneLocked(key string) *lane {
@@ -220,7 +243,7 @@ func (f *function) appendLocked(l *lane, d *delivery) {
 	d.lane = l
 	l.list = append(l.list, d)
 	f.pending++
-	f.memory += d.size + perEvent
+	f.weighLocked(d, 1)
 }
 
 // finishLocked takes d out of its lane, counted as what, and returns the receipt
@@ -240,7 +263,7 @@ func (f *function) finishLocked(d *delivery, what edge.StepKind) *receipt {
 		f.a.timers.forget(*d.timer)
 	}
 	if !d.unloaded {
-		f.memory -= d.size + perEvent
+		f.weighLocked(d, -1)
 	}
 	if d.row {
 		l.rows--

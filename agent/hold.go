@@ -163,7 +163,7 @@ func (f *function) unloadLocked(d *delivery) {
 	}
 	d.unloaded = true
 	d.event = devices.Event{ID: d.event.ID, Source: d.event.Source, Topic: d.event.Topic, Time: d.event.Time}
-	f.memory -= d.size + perEvent
+	f.weighLocked(d, -1)
 }
 
 // maxLoaded is how much of a function's waiting events stays in memory beside
@@ -202,22 +202,31 @@ func (b *inbox) remove(d *delivery) {
 	}
 }
 
-// oldest returns the delivery that has waited longest, or nil.
-func (b *inbox) oldest() *delivery {
+// victim returns the delivery that has waited longest of the lanes that hold
+// more than their share, when there are so many lanes; without such, of all. It
+// returns nil if none waits.
+func (b *inbox) victim(lanes int) (oldest *delivery) {
 	for _, d := range b.order {
-		if d.counted && d.stage == waiting {
+		if !d.counted || d.stage != waiting {
+			continue
+		}
+		if d.lane.rows*lanes > b.count {
 			return d
 		}
+		if oldest == nil {
+			oldest = d
+		}
 	}
-	return nil
+	return oldest
 }
 
 // quotaLocked makes room: past the function's quota the delivery that has
-// waited longest becomes a dead letter.
+// waited longest becomes a dead letter, of a device that fills more than its
+// share of the inbox. So one that floods it costs the others nothing.
 func (f *function) quotaLocked() {
 	q := f.manifest().Spec.Delivery.Inbox
 	for f.inbox.count > q.Deliveries || f.inbox.bytes > int64(q.Bytes) {
-		d := f.inbox.oldest()
+		d := f.inbox.victim(len(f.lanes))
 		if d == nil {
 			return
 		}

@@ -146,7 +146,7 @@ func (t *attempt) launch() {
 		}
 		t.f.mu.Lock()
 		t.d.event, t.d.unloaded = ev, false
-		t.f.memory += t.d.size + perEvent
+		t.f.weighLocked(t.d, 1)
 		why := t.f.expired(&ev, time.Now()) // of a recovered one that was not known before
 		t.f.mu.Unlock()
 		if why != "" {

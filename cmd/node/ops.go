@@ -1,7 +1,6 @@
 package node
 
 import (
-	"encoding/json"
 	"net/http"
 	"runtime"
 
@@ -46,22 +45,12 @@ func (n *Node) opsHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
-		if err := admit(r); err != nil {
-			answer(w, err.Code.Status(), map[string]any{"error": err})
-			return
-		}
-		mux.ServeHTTP(w, r)
+		admitted(admit, mux).ServeHTTP(w, r)
 	})
 }
 
 func (n *Node) version(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, edge.Version{Version: settings.Version(), Go: runtime.Version(), Node: n.options.Name})
-}
-
-func answer(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v) // texts only; who asked may have gone
 }
 
 // Checks returns what is to be told of the node beside its agent's checks. A

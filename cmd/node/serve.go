@@ -2,12 +2,15 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/sedge-iot/sedge/edge"
 )
 
 // serve answers what on ln until ctx is done, and lets what is under way end,
@@ -36,6 +39,27 @@ func (n *Node) serve(ctx context.Context, what string, ln net.Listener, h http.H
 	}
 	<-served
 	return err
+}
+
+// admitted serves what admit has nothing against.
+func admitted(admit func(*http.Request) *edge.Error, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := admit(r); err != nil {
+			refuse(w, err)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func refuse(w http.ResponseWriter, err *edge.Error) {
+	answer(w, err.Code.Status(), map[string]any{"error": err})
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // texts only; who asked may have gone
 }
 
 // isOff reports whether an address says that there is to be no listener.

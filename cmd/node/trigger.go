@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/ops"
 )
 
 // listenTrigger opens the listener of HTTP triggers. Beyond this machine it wants a
@@ -37,18 +38,16 @@ func (n *Node) listenTrigger(o Options) error {
 	return nil
 }
 
-// guarded asks for the token, if there is one.
+// guarded asks for the token; without one, what asks must be of this machine.
 func (n *Node) guarded(h http.Handler) http.Handler {
 	if n.token == "" {
-		return h
+		return admitted(ops.Admit, h)
 	}
 	want := []byte("Bearer " + n.token)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), want) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprintln(w, `{"error":{"code":"denied","message":"no token, or a wrong one"}}`)
+			refuse(w, &edge.Error{Code: edge.Denied, Message: "no token, or a wrong one"})
 			return
 		}
 		h.ServeHTTP(w, r)

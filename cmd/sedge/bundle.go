@@ -16,16 +16,20 @@ import (
 // say, costs only a bundling.
 var imports = regexp.MustCompile(`(?m)(^|[;\s}])(import|export)\b[^;\n]*\bfrom\b|(^|[;\s])import\s*["'({]|\bimport\s*\(|\brequire\s*\(`)
 
+// asyncIteration finds what the engine cannot read: for await, and async
+// generators. One too many found costs only a bundling, here too.
+var asyncIteration = regexp.MustCompile(`\bfor\s+await\b|\basync\s*(function\b\s*)?\*`)
+
 // bundle makes one module of JavaScript of a function's code: TypeScript is
-// translated, and what the code imports is brought in. Code that needs neither
-// stays as it is, to the letter.
+// translated, what the code imports is brought in, and asynchronous iteration is
+// rewritten. Code that needs none of it stays as it is, to the letter.
 func bundle(folder string, m functions.Manifest, code string) (string, error) {
 	if m.Spec.Runtime != "javascript" {
 		return code, nil
 	}
 	path := m.Spec.Source.Path
 	typed := slices.Contains([]string{".ts", ".mts", ".tsx"}, filepath.Ext(path))
-	if !typed && !imports.MatchString(code) {
+	if !typed && !imports.MatchString(code) && !asyncIteration.MatchString(code) {
 		return code, nil
 	}
 	folder, err := filepath.Abs(folder)
@@ -52,6 +56,7 @@ func bundle(folder string, m functions.Manifest, code string) (string, error) {
 		MainFields:    []string{"module", "main"},
 		Conditions:    []string{"import", "module"},
 		Target:        api.ES2020,
+		Supported:     map[string]bool{"for-await": false, "async-generator": false},
 		Charset:       api.CharsetUTF8,
 		LegalComments: api.LegalCommentsNone,
 		LogLevel:      api.LogLevelSilent,
@@ -59,8 +64,16 @@ func bundle(folder string, m functions.Manifest, code string) (string, error) {
 	if len(built.Errors) > 0 {
 		return "", bundleError(folder, built.Errors)
 	}
-	return string(built.OutputFiles[0].Contents), nil
+	code = string(built.OutputFiles[0].Contents)
+	if strings.Contains(code, "asyncIterator") {
+		code = asyncIterator + code
+	}
+	return code, nil
 }
+
+// asyncIterator gives the engine the symbol that rewritten code looks for.
+const asyncIterator = `Symbol.asyncIterator || (Symbol.asyncIterator = Symbol.for("Symbol.asyncIterator"));
+`
 
 // bundleError tells where the code is at fault, a line for each place.
 func bundleError(folder string, messages []api.Message) error {

@@ -14,7 +14,7 @@ import (
 )
 
 type deleteOptions struct {
-	yes, purge bool
+	yes, purge, dryRun bool
 }
 
 func newDelete(sh *shell) *cobra.Command {
@@ -26,15 +26,20 @@ func newDelete(sh *shell) *cobra.Command {
 		Long: `Delete functions. Deliveries that wait for them are discarded, and you are told
 how many before you agree. State and dead letters stay, unless you say --purge.`,
 		Example: `  sedge delete night-light
-  sedge delete night-light -y --purge`,
+  sedge delete night-light -y --purge
+  sedge delete night-light --dry-run     # what would go?`,
 		RunE: func(cmd *cobra.Command, names []string) error { return sh.delete(cmd.Context(), names, o) },
 	}
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&o.purge, "purge", false, "delete state and dead letters too")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would go, delete nothing")
 	return sh.hubVerb(cmd)
 }
 
 func (sh *shell) delete(ctx context.Context, names []string, o deleteOptions) error {
+	if o.dryRun {
+		return sh.dryDelete(ctx, names, o.purge)
+	}
 	if !o.yes {
 		if err := sh.confirmDelete(ctx, names, o.purge); err != nil {
 			return err
@@ -85,6 +90,29 @@ func (sh *shell) confirmDelete(ctx context.Context, names []string, purge bool) 
 		fmt.Fprintf(sh.talk, "%s: %s\n", f.Name, loss(f, purge))
 	}
 	return sh.confirm("Delete " + plural(len(all), "function", "functions") + "?")
+}
+
+// dryDelete prints what deleting would do.
+func (sh *shell) dryDelete(ctx context.Context, names []string, purge bool) error {
+	all, err := sh.statuses(ctx, names)
+	if err != nil {
+		return err
+	}
+	would := make([]edge.Deleted, len(all))
+	for i, f := range all {
+		would[i] = edge.Deleted{Function: f.Name, Discarded: f.Waiting, Purged: purge}
+	}
+	if done, err := sh.structured(would); done {
+		return err
+	}
+	for _, f := range all {
+		if sh.output == "name" {
+			fmt.Fprintln(sh.out, f.Name)
+			continue
+		}
+		fmt.Fprintf(sh.out, "%s deleted (dry run): %s\n", f.Name, loss(f, purge))
+	}
+	return nil
 }
 
 // loss says what goes with a function.

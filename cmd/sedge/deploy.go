@@ -35,6 +35,12 @@ and what the code imports is bundled with it.`,
   sedge deploy -f kitchen.yaml -f hall/         # several; folders are searched
   sedge deploy -f night-light --dry-run --diff  # what would change?
   cat function.yaml | sedge deploy -f -`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return wrongUsage("name it with -f: sedge deploy -f "+args[0], "sedge deploy does not take %q", args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return sh.deploy(cmd.Context(), o) },
 	}
 	f := cmd.Flags()

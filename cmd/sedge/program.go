@@ -60,6 +60,12 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 	if p.api, err = node.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7790"); err != nil {
 		return nil, err
 	}
+	if a, ok := p.api.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		return nil, &edge.Error{
+			Code: edge.Invalid, Message: fmt.Sprintf("--listen %s is not a loopback address, and the API is for this machine only", o.listen),
+			Hint: "from elsewhere it can be reached through ssh: ssh -L 7780:127.0.0.1:7780 HOST",
+		}
+	}
 	p.hub, err = hub.New(hub.Config{
 		Ledger:    p.ledger,
 		Node:      p.node.Agent,

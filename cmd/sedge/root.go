@@ -28,12 +28,14 @@ a lamp answers, on your own board, with the internet down.`,
   sedge new night-light                    # a folder with a first function
   sedge deploy -f night-light --wait
   sedge events -f                          # what came, and why it did or did not fire`,
+		Version:           settings.Version(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return sh.prepare(cmd) },
 		RunE:              group,
 	}
 	sh.addFlags(root)
+	root.SetVersionTemplate("sedge {{.Version}}\n")
 	root.AddGroup(groups...)
 	grouped := func(id string, cmds ...*cobra.Command) {
 		for _, c := range cmds {

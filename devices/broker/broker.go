@@ -93,12 +93,13 @@ type Broker struct {
 	names    atomic.Uint64
 	alarm    chan struct{} // holds a token when tidy has to look again
 
-	received, sent, dropped, denied atomic.Uint64
+	received, sent, dropped, denied, takeovers atomic.Uint64
 
 	mu       sync.Mutex
 	sessions map[identity]*session    // guarded by mu
 	conns    map[*conn]struct{}       // guarded by mu
 	wanted   map[string]*subscription // guarded by mu; by the agent
+	contests contests                 // guarded by mu
 	paused   chan struct{}            // guarded by mu; closed by Resume; nil unless paused
 	closing  bool                     // guarded by mu
 }

@@ -37,6 +37,7 @@ func (b *Broker) enter(c *conn, g greeting) error {
 		}
 		rival.Close()
 		<-rival.gone
+		b.tookOver(c.who)
 	}
 	return b.keep(c.session, g.expiry)
 }

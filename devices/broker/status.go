@@ -1,5 +1,7 @@
 package broker
 
+import "time"
+
 // A Status is what a broker can say of itself.
 type Status struct {
 	Addr     string
@@ -9,10 +11,11 @@ type Status struct {
 	Queued   int // messages that clients have not taken or acknowledged
 	Paused   bool
 
-	Received uint64 // messages from clients
-	Sent     uint64 // messages to clients
-	Dropped  uint64 // messages for which a client had no room
-	Denied   uint64 // logins, publications and subscriptions
+	Received  uint64 // messages from clients
+	Sent      uint64 // messages to clients
+	Dropped   uint64 // messages for which a client had no room
+	Denied    uint64 // logins, publications and subscriptions
+	Takeovers uint64 // connections that took their session from another
 
 	Faults []string // what is wrong and may need somebody
 }
@@ -26,6 +29,8 @@ func (b *Broker) Status() Status {
 		Sent:     b.sent.Load(),
 		Dropped:  b.dropped.Load(),
 		Denied:   b.denied.Load(),
+
+		Takeovers: b.takeovers.Load(),
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -37,6 +42,9 @@ func (b *Broker) Status() Status {
 	}
 	if b.aclFault != "" {
 		st.Faults = append(st.Faults, "ACL: "+b.aclFault)
+	}
+	if f := b.contests.fault(time.Now()); f != "" {
+		st.Faults = append(st.Faults, f)
 	}
 	if err := b.keeper.err(); err != nil {
 		st.Faults = append(st.Faults, err.Error())

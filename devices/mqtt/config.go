@@ -102,7 +102,8 @@ func (c *Config) settle() (endpoint, error) {
 	if _, err := c.password(); err != nil {
 		faults = append(faults, err)
 	}
-	c.warnOfPassword()
+	c.warnOfOpen("password file", c.PasswordFile)
+	c.warnOfOpen("key file", c.KeyFile)
 	if _, err := c.tls(to); err != nil {
 		faults = append(faults, err)
 	}
@@ -155,9 +156,11 @@ func (c *Config) password() (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
 }
 
-func (c *Config) warnOfPassword() {
-	if info, err := os.Stat(c.PasswordFile); err == nil && info.Mode().Perm()&0o007 != 0 {
-		c.Logger.Warn("password file is open to every user of this machine", "file", c.PasswordFile, "mode", info.Mode().Perm().String())
+// warnOfOpen says so if a file that is to be secret is not. A file that is
+// missing is somebody else's complaint.
+func (c *Config) warnOfOpen(what, file string) {
+	if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o007 != 0 {
+		c.Logger.Warn(what+" is open to every user of this machine", "file", file, "mode", info.Mode().Perm().String(), "hint", "chmod 600 "+file)
 	}
 }
 

@@ -1,8 +1,11 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,4 +73,26 @@ func TestLastingConnectionIsASuccess(t *testing.T) {
 			t.Errorf("longest wait %v, want at most %v", got, want)
 		}
 	})
+}
+
+func TestASessionThatIsTakenAwayAgainAndAgainIsToldOnce(t *testing.T) {
+	for last, want := range map[time.Duration]int{time.Second: 1, time.Minute: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			c, err := New(Config{URL: "mqtt://broker", ClientID: "node", Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			c.keep(ctx, "inbound", &c.status.In, func(_ context.Context, up func()) error {
+				up()
+				time.Sleep(last)
+				return errors.New("connection ended")
+			})
+			if got := strings.Count(log.String(), "does another client use the same id?"); got != want {
+				t.Errorf("connections of %v: told %d times, want %d", last, got, want)
+			}
+		})
+	}
 }

@@ -106,6 +106,26 @@ func TestPasswordIsReadAnewAndNeverShown(t *testing.T) {
 	}
 }
 
+func TestAKeyThatOthersCanReadIsWarnedOf(t *testing.T) {
+	mine, err := mqtttest.StartAuthority(t).Issue("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true} {
+		if err := os.Chmod(mine.KeyFile, mode); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		_, err := mqtt.New(mqtt.Config{
+			URL: "mqtts://host", ClientID: "node", CertFile: mine.CertFile, KeyFile: mine.KeyFile,
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if got := strings.Contains(log.String(), "key file is open to every user"); err != nil || got != want {
+			t.Errorf("mode %o: New = %v, warned %v, want %v", mode, err, got, want)
+		}
+	}
+}
+
 func TestConfigIsRefusedWithEveryFault(t *testing.T) {
 	for _, tt := range []struct {
 		config mqtt.Config

@@ -1,6 +1,7 @@
 package javascript
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -44,12 +45,12 @@ func compile(name, code string) (module, error) {
 		if !looksLikeModule.MatchString(code) {
 			err = scriptErr
 		}
-		return module{}, syntaxError(err)
+		return module{}, syntaxError(err, code)
 	}
 	return compileScript(script, code)
 }
 
-var looksLikeModule = regexp.MustCompile(`(?m)^\s*(import|export)\b`)
+var looksLikeModule = regexp.MustCompile(`(?m)(^|[;}])\s*(import|export)\b`)
 
 // compileModule makes a function of an ES module.
 func compileModule(tree *ast.Program) (module, error) {
@@ -198,19 +199,29 @@ func assemble(tree *ast.Program, body []ast.Statement, result ast.Expression, st
 		File: tree.File,
 	}, strict)
 	if err != nil {
-		return module{}, syntaxError(err)
+		return module{}, syntaxError(err, tree.File.Source())
 	}
 	return module{program: p, async: tree.HasTLA, commonJS: len(params) > 0}, nil
 }
 
 func identifier(name unistring.String) *ast.Identifier { return &ast.Identifier{Name: name, Idx: 1} }
 
-// syntaxError tells where the first fault is.
-func syntaxError(err error) *functions.Failure {
-	message := err.Error()
-	if list, ok := err.(parser.ErrorList); ok && len(list) > 0 {
+// asyncIteration finds what this engine does not know.
+var asyncIteration = regexp.MustCompile(`\bfor\s+await\b|\basync\s*(function\b\s*)?\*`)
+
+// syntaxError tells where in code the first fault is.
+func syntaxError(err error, code string) *functions.Failure {
+	message, line := err.Error(), 0
+	if list, ok := errors.AsType[parser.ErrorList](err); ok && len(list) > 0 {
 		e := list[0]
-		message = fmt.Sprintf("%s:%d:%d: %s", e.Position.Filename, e.Position.Line, e.Position.Column, e.Message)
+		message, line = fmt.Sprintf("%s:%d:%d: %s", e.Position.Filename, e.Position.Line, e.Position.Column, e.Message), e.Position.Line
+	}
+	if e, ok := errors.AsType[*sobek.CompilerSyntaxError](err); ok && e.File != nil {
+		p := e.File.Position(e.Offset)
+		message, line = fmt.Sprintf("%s:%d:%d: %s", p.Filename, p.Line, p.Column, e.Message), p.Line
+	}
+	if lines := strings.Split(code, "\n"); line > 0 && line <= len(lines) && asyncIteration.MatchString(lines[line-1]) {
+		message += "; for await and async generators are rewritten by sedge deploy, this code was not"
 	}
 	return &functions.Failure{Code: functions.CodeLoad, Message: strings.TrimPrefix(message, "SyntaxError: ")}
 }
