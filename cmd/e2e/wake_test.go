@@ -1,0 +1,285 @@
+//go:build cluster
+
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/sedge-iot/sedge/edge/kube"
+)
+
+// sleeper is a function that sleeps a moment after it has run. What it may use decides
+// whether a pod of the pool will do.
+const sleeper = `apiVersion: sedge.dev/v1
+kind: Function
+metadata: {name: %[1]s}
+spec:
+  runtime: javascript
+  triggers: [{mqtt: {topic: "wake/%[1]s"}}]
+  output: {topic: "awake/%[1]s"}
+  placement: {sandbox: pod}
+  resources: {memory: %[2]s}
+  scaling: {idle: %[3]s}
+  source: {inline: "export const handle = event => event.payload"}
+`
+
+// A rouser wakes functions and hears them answer.
+type rouser struct {
+	client mqtt.Client
+	mu     sync.Mutex
+	waits  map[string]chan struct{} // function → closed when it answers; guarded by mu
+}
+
+func newRouser(t *testing.T, broker string) *rouser {
+	t.Helper()
+	r := &rouser{waits: map[string]chan struct{}{}}
+	r.client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + broker).SetClientID("rouser"))
+	if token := r.client.Connect(); token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	t.Cleanup(func() { r.client.Disconnect(100) })
+	token := r.client.Subscribe("awake/#", 1, func(_ mqtt.Client, m mqtt.Message) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		name := strings.TrimPrefix(m.Topic(), "awake/")
+		if c := r.waits[name]; c != nil {
+			close(c)
+			delete(r.waits, name)
+		}
+	})
+	if token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	return r
+}
+
+// rouse says something to a function and returns what is closed when it answers.
+func (r *rouser) rouse(function string) <-chan struct{} {
+	answered := make(chan struct{})
+	r.mu.Lock()
+	r.waits[function] = answered
+	r.mu.Unlock()
+	r.client.Publish("wake/"+function, 1, false, "1")
+	return answered
+}
+
+// latency returns how long a function takes to answer.
+func (r *rouser) latency(t *testing.T, function string) time.Duration {
+	t.Helper()
+	began := time.Now()
+	answered := r.rouse(function)
+	select {
+	case <-answered:
+		return time.Since(began)
+	case <-time.After(patience):
+		t.Fatalf("%s did not answer", function)
+		return 0
+	}
+}
+
+// asleep waits until the function has no pod and the pool has its one, connected.
+func (b *board) asleep(t *testing.T, function string) {
+	t.Helper()
+	awaitFor(t, patience, function+" to sleep and the pool to be full", func() error {
+		pods, err := b.pods(t.Context(), functionSpace)
+		if err != nil {
+			return err
+		}
+		if len(pods) != 1 {
+			return fmt.Errorf("there are %d pods", len(pods))
+		}
+		for name, p := range pods {
+			if !strings.HasPrefix(name, "pool-") || p.Metadata.Labels["sedge.dev/function"] != "" || !isReady(p) {
+				return fmt.Errorf("%s is %s, %v", name, p.Status.Phase, p.Metadata.Labels)
+			}
+		}
+		return nil
+	})
+	settle(t)
+}
+
+// settle lets a pod that the API server calls ready be dialled by the agent, of which
+// nothing outside tells.
+func settle(t *testing.T) { pause(t.Context(), time.Second) }
+
+func isReady(p *kube.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c kube.Condition) bool { return c.Type == "Ready" && c.Status == "True" })
+}
+
+func median(all []time.Duration) time.Duration {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// bare returns how long a pod of the same image takes from its creation until it
+// answers HTTP, and takes it away.
+func (b *board) bare(t *testing.T, n int) time.Duration {
+	t.Helper()
+	pods := kube.Pods.In(b.kube, "default")
+	name := fmt.Sprintf("bare-%d", n)
+	p := &kube.Pod{
+		Metadata: kube.Meta{Name: name},
+		Spec: kube.PodSpec{NodeName: b.name, DNSPolicy: "Default", TerminationGracePeriodSeconds: new(int64(1)), Containers: []kube.Container{{
+			Name: "agent", Image: agentReference, ImagePullPolicy: "IfNotPresent",
+			Args: []string{"--data-dir", "/tmp/sedge", "--mqtt", "mqtt://127.0.0.1:1", "--http-listen", "off", "--pods", "off", "--ops-listen", "0.0.0.0:7781"},
+		}}},
+	}
+	began := time.Now()
+	if _, err := pods.Create(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	var address string
+	awaitFor(t, patience, name, func() error {
+		if address == "" {
+			p, err := pods.Get(t.Context(), name)
+			if err != nil || p.Status.PodIP == "" {
+				return errors.Join(errors.New("it has no address"), err)
+			}
+			address = net.JoinHostPort(p.Status.PodIP, "7781")
+		}
+		return b.healthy(t, address)
+	})
+	took := time.Since(began)
+	if err := pods.Delete(t.Context(), name, ""); err != nil {
+		t.Error(err)
+	}
+	return took
+}
+
+// healthy asks /healthz at an address in the board's network.
+func (b *board) healthy(t *testing.T, address string) error {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: b.dial, DisableKeepAlives: true}}
+	res, err := client.Get("http://" + address + "/healthz")
+	if err != nil {
+		return err
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return errors.New(res.Status)
+	}
+	return nil
+}
+
+// Figures are what BENCHMARKS.md tells of pods.
+type figures struct {
+	Warm    time.Duration // event to publish of a sleeping function, from the pool, median
+	Cold    time.Duration // the same with a pod of its own
+	Bare    time.Duration // a bare pod of the same image, creation to HTTP
+	Crowded time.Duration // until thirty functions that were called at once have answered
+	Agent   int64         // bytes, resident, with twenty pods
+	Private int64         // of that anonymous
+}
+
+func TestClusterAFirstEventWakesItsFunction(t *testing.T) {
+	b := newBoard(t, "wake")
+	b.install(t)
+	b.deploy(t, fmt.Sprintf(sleeper, "warm", "32Mi", "1s"), fmt.Sprintf(sleeper, "cold", "40Mi", "1s"))
+	r := newRouser(t, b.broker)
+	var warm, cold, bare []time.Duration
+	for i := range 10 {
+		b.asleep(t, "warm")
+		warm = append(warm, r.latency(t, "warm"))
+		b.asleep(t, "cold")
+		cold = append(cold, r.latency(t, "cold"))
+		b.asleep(t, "cold")
+		bare = append(bare, b.bare(t, i))
+	}
+	f := figures{Warm: median(warm), Cold: median(cold), Bare: median(bare)}
+	f.Crowded = b.crowded(t, r)
+	f.Agent, f.Private = b.memory(t, r)
+	t.Logf("first event of a sleeping function, median of 10: %v from the pool, %v with a pod of its own; a bare pod answers after %v (%.2f×)",
+		f.Warm, f.Cold, f.Bare, float64(f.Cold)/float64(f.Bare))
+	t.Logf("thirty functions at once on a cold node: all have answered after %v", f.Crowded)
+	t.Logf("the agent with twenty pods: %.1f MB resident, %.1f MB of it anonymous", float64(f.Agent)/1e6, float64(f.Private)/1e6)
+	if *record != "" {
+		text, err := json.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, *record, string(text))
+	}
+}
+
+// crowded wakes thirty functions at once and returns when the last has answered.
+func (b *board) crowded(t *testing.T, r *rouser) time.Duration {
+	t.Helper()
+	var names []string
+	for i := range 30 {
+		names = append(names, fmt.Sprintf("many%d", i))
+	}
+	b.deploySleepers(t, names, "2s")
+	b.asleep(t, "each of thirty")
+	began := time.Now()
+	var all []<-chan struct{}
+	for _, name := range names {
+		all = append(all, r.rouse(name))
+	}
+	for i, answered := range all {
+		select {
+		case <-answered:
+		case <-time.After(patience):
+			t.Fatalf("%s did not answer", names[i])
+		}
+	}
+	took := time.Since(began)
+	b.sedge(t, "", append([]string{"delete", "-y"}, names...)...)
+	return took
+}
+
+// memory returns how much the agent takes with twenty pods.
+func (b *board) memory(t *testing.T, r *rouser) (resident, anonymous int64) {
+	t.Helper()
+	var names []string
+	for i := range 20 {
+		names = append(names, fmt.Sprintf("full%d", i))
+	}
+	b.deploySleepers(t, names, "5m")
+	for _, name := range names {
+		r.latency(t, name)
+	}
+	settle(t)
+	agents := b.processes(t, "/sedge-agent")
+	agents = slices.DeleteFunc(agents, func(pid int) bool {
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // gone is not it
+		return string(line) != "/sedge-agent\x00"
+	})
+	if len(agents) != 1 {
+		t.Fatalf("the board runs %d agents, want 1", len(agents))
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", agents[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var kB int64
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kB); err == nil {
+			resident = kB << 10
+		}
+		if _, err := fmt.Sscanf(line, "RssAnon: %d kB", &kB); err == nil {
+			anonymous = kB << 10
+		}
+	}
+	return resident, anonymous
+}
+
+func (b *board) deploySleepers(t *testing.T, names []string, idle string) {
+	t.Helper()
+	for _, name := range names { // the first deploy waits for nobody: they load together
+		b.sedge(t, fmt.Sprintf(sleeper, name, "40Mi", idle), "deploy", "-f", "-")
+	}
+	for _, name := range names {
+		b.sedge(t, fmt.Sprintf(sleeper, name, "40Mi", idle), "deploy", "-f", "-", "--wait", "--timeout", patience.String())
+	}
+}
