@@ -23,6 +23,7 @@ const (
 	Running  Phase = "running"  // a runner is ready
 	Disabled Phase = "disabled" // by an operator: deliveries wait
 	Paused   Phase = "paused"   // by the node, for the reason given
+	Standby  Phase = "standby"  // another node runs it, as the reason says
 	Failing  Phase = "failing"  // it cannot be started, for the reason given
 )
 
@@ -98,6 +99,7 @@ const (
 	StepExpired   StepKind = "expired"
 	StepShed      StepKind = "shed"
 	StepDiscarded StepKind = "discarded"
+	StepHanded    StepKind = "handed over" // another node of the cluster gets it
 )
 
 // A LogLine is one line that a function wrote.

@@ -92,7 +92,7 @@ type Permissions struct {
 
 // State limits the function's state.
 type State struct {
-	MaxBytes Bytes `json:"maxBytes,omitempty"` // keys and values; default 1Mi
+	MaxBytes Bytes `json:"maxBytes,omitempty"` // keys and values; default 1Mi, or 0, and only that, if the placement is shared
 }
 
 // Resources limit a runner.

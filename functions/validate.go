@@ -35,8 +35,8 @@ func thisVersion() features {
 	return features{
 		runtimes:  choice{[]string{"javascript"}, []string{"wasm", "python", "exec", "image"}},
 		sandboxes: choice{[]string{"auto", "process"}, []string{"pod"}},
-		modes:     choice{[]string{"each"}, []string{"one"}},
-		pins:      choice{[]string{"node"}, []string{"cluster"}},
+		modes:     choice{available: []string{ModeEach, ModeOne}},
+		pins:      choice{[]string{PinNode}, []string{"cluster"}},
 	}
 }
 
@@ -85,17 +85,13 @@ func (c *checker) spec(s Spec) {
 	c.env(s.Env)
 	c.secrets(s.Secrets)
 	c.permissions(s.Permissions)
-	bound(c, "spec.state.maxBytes", s.State.MaxBytes, 1<<10, 1<<30)
 	c.resources(s.Resources)
 	c.delivery(s)
 	if s.Scaling.Min < 0 || s.Scaling.Min > 1 {
 		c.add("spec.scaling.min", RuleRange, "", "must be 0 or 1, is %d", s.Scaling.Min)
 	}
 	bound(c, "spec.scaling.idle", s.Scaling.Idle, Duration(time.Second), Duration(day))
-	c.choice("spec.placement.mode", s.Placement.Mode, c.features.modes)
-	c.choice("spec.placement.sandbox", s.Placement.Sandbox, c.features.sandboxes)
-	c.choice("spec.placement.pin", s.Placement.Pin, c.features.pins)
-	c.labels("spec.placement.nodes", s.Placement.Nodes)
+	c.placement(s)
 }
 
 // choice wants one of the available words.
