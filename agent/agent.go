@@ -47,6 +47,8 @@ type Config struct {
 	Unacked   int           // how many messages may be unacknowledged before the rest is stored at once; 0 for 1,024
 	Hold      time.Duration // how long a delivery may wait before it is stored; 0 for 50 ms
 
+	Cluster *Cluster // or nil: the node is in none
+
 	// Connected says whether the bus has its broker and hears what it is to hear;
 	// nil: always.
 	Connected func() (ok bool, why string)
@@ -65,15 +67,16 @@ type Agent struct {
 	seq    atomic.Int64 // positions in inbox and outbox
 	heard  atomic.Int64 // messages
 	ending atomic.Bool  // what comes now is left to the next process
-	load   load
+	leads  atomic.Bool  // this node works for the cluster
 
-	routes atomic.Pointer[routes]
-	valve  *valve
-	loops  loops
-	timers *timers
-	trail  *ring[edge.Step]
-	logs   *ring[edge.LogLine]
-	work   sync.WaitGroup // starts, closings and loads of functions
+	own     *ear
+	cluster *ear          // or nil
+	crowd   chan struct{} // holds a token when an ear was paused
+	loops   loops
+	timers  *timers
+	trail   *ring[edge.Step]
+	logs    *ring[edge.LogLine]
+	work    sync.WaitGroup // starts, closings and loads of functions
 
 	changing sync.Mutex // held while a definition is changed
 
@@ -93,13 +96,16 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		Config:    cfg,
 		boot:      newBoot(),
-		valve:     newValve(cfg.Bus),
+		crowd:     make(chan struct{}, 1),
 		trail:     newRing[edge.Step](1024),
 		logs:      newRing[edge.LogLine](1024),
 		functions: map[string]*function{},
 	}
 	a.timers = newTimers(a)
-	a.routes.Store(&routes{})
+	a.own = newEar(a, cfg.Bus, false)
+	if cfg.Cluster != nil {
+		a.cluster = newEar(a, cfg.Cluster.Bus, true)
+	}
 	if err := a.recover(); err != nil {
 		return nil, fmt.Errorf("recover what was under way: %w", err)
 	}
@@ -119,7 +125,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stopWorking()
 	var g errgroup.Group
 	g.Go(func() error { return a.timers.run(working) })
-	g.Go(func() error { return a.watchDisk(working) })
+	g.Go(func() error { return a.watch(working) })
 	g.Go(func() error { return a.checkpoints(working) })
 	for _, f := range a.all() {
 		f.begin()
@@ -130,20 +136,27 @@ func (a *Agent) Run(ctx context.Context) error {
 	bus := make(chan error, 1)
 	busCtx, stopBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBus()
-	go func() { bus <- a.Bus.Run(busCtx, a.hear) }() // awaited below
+	leading, stopLeading := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLeading()
+	led := make(chan error, 1)
+	go func() { led <- a.standBy(leading) }()                // awaited below
+	go func() { bus <- a.own.bus.Run(busCtx, a.own.hear) }() // awaited below
 
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-bus:
 		bus <- nil
+	case err = <-led:
+		led <- nil
 	case err = <-stored:
 		stored <- nil
 	}
 	a.ending.Store(true)
+	stopLeading()
 	a.finish()
 	stopBus()
-	err = errors.Join(err, <-bus)
+	err = errors.Join(err, <-led, <-bus)
 	stopWorking()
 	err = errors.Join(err, g.Wait())
 	a.work.Wait()

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -60,9 +61,12 @@ type line struct {
 
 	conn   int // which connection this is; guarded by b.mu, as is all below
 	dead   bool
+	ending bool // a connection has ended, and not all that was on it is told so
 	paused bool
 	flight []*publish // sent and not confirmed
 }
+
+var errNoConnection = errors.New("no connection")
 
 type publish struct {
 	devices.Publication
@@ -175,7 +179,7 @@ func (l *line) end(dead bool) {
 	l.b.mu.Lock()
 	was := l.dead
 	l.conn++
-	l.dead = l.dead || dead
+	l.ending, l.dead = true, l.dead || dead
 	flight := l.flight
 	l.flight = nil
 	for i, p := range flight {
@@ -187,6 +191,9 @@ func (l *line) end(dead bool) {
 	for _, p := range flight {
 		p.done(devices.ErrLost)
 	}
+	l.b.mu.Lock()
+	l.ending = false
+	l.b.mu.Unlock()
 	stir(l.wake)
 }
 
@@ -194,9 +201,9 @@ func (l *line) Subscribe([]string) {}
 
 func (l *line) Publish(p devices.Publication, done func(error)) {
 	l.b.mu.Lock()
-	if l.dead {
+	if l.dead || l.ending {
 		l.b.mu.Unlock()
-		done(devices.ErrLost)
+		done(errNoConnection)
 		return
 	}
 	l.flight = append(l.flight, &publish{p, done})

@@ -70,8 +70,11 @@ func (a *Agent) writeState(ctx context.Context, function string, w functions.Sta
 		return notFound(function)
 	}
 	f.mu.Lock()
-	quota := int64(f.manifest().Spec.State.MaxBytes)
+	quota, none := int64(f.manifest().Spec.State.MaxBytes), f.plan.home == shared
 	f.mu.Unlock()
+	if none {
+		return &edge.Error{Code: edge.Conflict, Message: function + " has no state: it runs once for the cluster", Hint: "pin it to a node with placement.nodes to give it one"}
+	}
 	c := store.StateChange{Function: function, Quota: quota, Writes: []functions.StateWrite{w}}
 	if ifVersion != nil {
 		c.Reads = map[string]int64{w.Key: *ifVersion}

@@ -128,7 +128,7 @@ func (ts *timers) lineUp(f *function, t *timer, d *delivery) bool {
 	ts.mu.Unlock()
 	if current {
 		f.counts.Taken++
-		f.admitLocked(d, t.Lane, d.heard)
+		f.admitLocked(d, laneID{key: t.Lane}, d.heard)
 	}
 	return current
 }

@@ -91,11 +91,19 @@ func describeManifest(r *record, s functions.Spec) {
 		r.field("Output", s.Output.Topic)
 	}
 	r.list("Publishes", s.Permissions.Publish)
-	r.field("State", fmt.Sprintf("at most %s", size(int64(s.State.MaxBytes))))
+	r.field("State", stateText(s))
 	limits := []string{"memory " + size(int64(s.Resources.Memory)), fmt.Sprintf("timeout %s", span(seconds(s.Resources.Timeout))), fmt.Sprintf("%d at a time", s.Resources.Concurrency)}
 	if s.Resources.CPU != "" {
 		limits = append(limits, "cpu "+s.Resources.CPU)
 	}
 	r.field("Limits", strings.Join(limits, ", "))
 	r.field("Retry", fmt.Sprintf("%s, in order of %s", plural(s.Delivery.Retry.Attempts, "attempt", "attempts"), s.Delivery.Order))
+}
+
+// stateText says how much a function may keep.
+func stateText(s functions.Spec) string {
+	if s.Placement.Shared() {
+		return "none"
+	}
+	return "at most " + size(int64(s.State.MaxBytes))
 }
