@@ -47,9 +47,9 @@ test-armv6: ## Run the unit suites for arm/v6, emulated.
 	GOARCH=arm GOARM=6 go test -exec qemu-arm-static -short -timeout 20m $(UNITS)
 
 .PHONY: chaos
-chaos: ## Kill the node and the broker under load, CYCLES times each.
+chaos: ## Kill the node and the broker under load, CYCLES times each, and a cluster's holder.
 	$(DEPS) $(BROKER)
-	go test -count=1 -v -timeout 60m -run '^TestChaos' ./cmd/e2e -cycles=$(CYCLES)
+	go test -count=1 -v -timeout 60m -run '^TestChaos|^TestACluster' ./cmd/e2e -cycles=$(CYCLES) -events=10000
 
 .PHONY: bench
 bench: build cross ## Measure against a bare echo and write BENCHMARKS.md.

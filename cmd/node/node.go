@@ -31,6 +31,7 @@ type Carrier struct {
 	Bus        agent.Bus
 	Connected  func() (ok bool, why string) // and subscribed; nil: always
 	Reconnects func() int                   // connections after the first, of all links; nil: there is no link that could break
+	Cluster    *agent.Cluster               // that the node is in, as Options.Cluster makes it; nil: in none
 }
 
 // A Node is a store, an agent and what runs functions for it.
@@ -78,6 +79,7 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 	n.Agent, err = agent.New(agent.Config{
 		Node:      o.Name,
 		Bus:       n.carrier.Bus,
+		Cluster:   n.carrier.Cluster,
 		Store:     n.store,
 		Sandboxes: map[string]functions.Sandbox{"process": n.sandbox},
 		Logger:    lg.With("part", "agent"),
@@ -105,21 +107,11 @@ func (o Options) Dial(lg *slog.Logger) func(*store.Store) (Carrier, error) {
 			return Carrier{}, err
 		}
 		lg := lg.With("part", "mqtt")
-		c, err := mqtt.New(mqtt.Config{
-			URL:          o.MQTT.URL,
-			ClientID:     s.Client,
-			Username:     o.MQTT.Username,
-			PasswordFile: o.MQTT.PasswordFile,
-			CAFile:       o.MQTT.CAFile,
-			CertFile:     o.MQTT.CertFile,
-			KeyFile:      o.MQTT.KeyFile,
-			KeepAlive:    o.MQTT.KeepAlive,
-			MaxBackoff:   min(o.MQTT.KeepAlive, mqtt.DefaultMaxBackoff),
-			Session:      func(kept bool) string { return sessionOf(st, kept, lg) },
-			Held:         s.Held,
-			Hold:         func(held map[string]bool) { s.hold(held, lg) },
-			Logger:       lg,
-		})
+		config := o.mqtt(s.Client, lg)
+		config.Session = func(kept bool) string { return sessionOf(st, kept, lg) }
+		config.Held = s.Held
+		config.Hold = func(held map[string]bool) { s.hold(held, lg) }
+		c, err := mqtt.New(config)
 		if err != nil {
 			return Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: "like --mqtt mqtt://localhost:1883"}
 		}
@@ -128,6 +120,22 @@ func (o Options) Dial(lg *slog.Logger) func(*store.Store) (Carrier, error) {
 			Connected:  func() (bool, string) { return connected(c.Status()) },
 			Reconnects: func() int { s := c.Status(); return s.In.Reconnects + s.Out.Reconnects },
 		}, nil
+	}
+}
+
+// mqtt returns how to reach that broker under the client id, all but its session.
+func (o Options) mqtt(client string, lg *slog.Logger) mqtt.Config {
+	return mqtt.Config{
+		URL:          o.MQTT.URL,
+		ClientID:     client,
+		Username:     o.MQTT.Username,
+		PasswordFile: o.MQTT.PasswordFile,
+		CAFile:       o.MQTT.CAFile,
+		CertFile:     o.MQTT.CertFile,
+		KeyFile:      o.MQTT.KeyFile,
+		KeepAlive:    o.MQTT.KeepAlive,
+		MaxBackoff:   min(o.MQTT.KeepAlive, mqtt.DefaultMaxBackoff),
+		Logger:       lg,
 	}
 }
 
