@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -144,7 +145,7 @@ func (c *cluster) next(t *testing.T) *member {
 	return before
 }
 
-// under lets a crowd say as many events as are asked for, calls change so many
+// under lets a crowd say at least as many events as are asked for, calls change so many
 // times meanwhile, and returns what the oracle says.
 func (c *cluster) under(t *testing.T, changes int, change func(i int)) verdict {
 	t.Helper()
@@ -164,7 +165,12 @@ func (c *cluster) under(t *testing.T, changes int, change func(i int)) verdict {
 		pause(t.Context(), each)
 		change(i)
 	}
-	pause(t.Context(), each)
+	await(t, "enough events", func() error {
+		if n := c.oracle.heard("echo"); n < *events {
+			return fmt.Errorf("%d of %d", n, *events)
+		}
+		return nil
+	})
 	close(stop)
 	r := <-said
 	if r.err != nil {
