@@ -11,8 +11,9 @@ BROKER   = mosquitto mosquitto_pub
 UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner/... \
         ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./agent/store ./agent
 
-# The Kubernetes for tests: a module of its own, and the packages of sedge whose
-# tests are to run within it, with the tag cluster.
+# The Kubernetes for tests, a module of its own: its parts that are quickly built
+# (the other one, ./kubernetes, takes minutes even to vet), and the packages of
+# sedge whose tests are to run within it, with the tag cluster.
 CLUSTER        = cmd/e2e/cluster
 CLUSTER_PARTS  = . ./node ./pause ./testapp
 CLUSTER_SUITES =

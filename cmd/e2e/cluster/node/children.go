@@ -65,10 +65,7 @@ func (c *children) bury() {
 
 // start runs a command whose output is appended to the file log.
 func (c *children) start(log string, command ...string) (*child, error) {
-	program, err := c.look(command[0])
-	if err != nil {
-		return nil, err
-	}
+	program := c.look(command[0])
 	out, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
@@ -92,17 +89,20 @@ func (c *children) start(log string, command ...string) (*child, error) {
 	return one, nil
 }
 
-// look finds the program in the PATH of the children.
-func (c *children) look(program string) (string, error) {
+// look returns the file of a program, which may lie in the PATH of the children.
+func (c *children) look(program string) string {
+	if filepath.IsAbs(program) {
+		return program
+	}
 	for _, entry := range c.env {
 		path, ok := strings.CutPrefix(entry, "PATH=")
 		for _, dir := range filepath.SplitList(path) {
 			if file := filepath.Join(dir, program); ok && isProgram(file) {
-				return file, nil
+				return file
 			}
 		}
 	}
-	return program, nil
+	return program
 }
 
 func isProgram(file string) bool {

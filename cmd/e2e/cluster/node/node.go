@@ -125,6 +125,9 @@ func (o Options) place() (place, error) {
 
 // check returns an error that tells what to do where a part is missing.
 func (p place) check() error {
+	if os.Geteuid() != 0 {
+		return errors.New("only root may make the namespaces of a node")
+	}
 	for _, program := range []string{"kubernetes", "pause"} {
 		if _, err := os.Stat(filepath.Join(p.tools, program)); err != nil {
 			return fmt.Errorf("%w: make cluster builds it", err)
