@@ -27,10 +27,14 @@ type Bus interface {
 	Run(ctx context.Context, hear func(devices.Message)) error
 	// Subscribe sets the filters to hear, in MQTT's form.
 	Subscribe(filters []string)
-	// Publish sends p and calls done once: with nil when the broker has it,
-	// [devices.ErrLost] if the connection ended on it, or another error if it
-	// was not sent at all.
-	Publish(p devices.Publication, done func(error))
+	// Line names the connection that publishes go out on now, by any value that is
+	// equal to itself alone; nil: there is none, or it cannot break. A connection is
+	// named only once all that was given to those before it has its outcome.
+	Line() any
+	// PublishOn sends p over that line and calls done once: with nil when the broker
+	// has it, [devices.ErrLost] if the connection ended on it, or another error if it
+	// was not sent at all, such as because that line is no more.
+	PublishOn(line any, p devices.Publication, done func(error))
 	// Pause stops hearing without losing anything: the broker keeps what
 	// comes until Resume.
 	Pause()

@@ -92,7 +92,8 @@ func (t *attempt) Publish(p devices.Publication) error {
 	t.f.meter(1)
 	t.f.remember(p, t.d.event.Hops+1)
 	done := make(chan error, 1)
-	t.d.lane.bus(t.f.a).Publish(p, func(err error) { done <- err })
+	bus := t.d.lane.bus(t.f.a)
+	bus.PublishOn(bus.Line(), p, func(err error) { done <- err })
 	return <-done
 }
 

@@ -101,9 +101,16 @@ func (w *wire) now() *line {
 
 func (w *wire) Subscribe([]string) {}
 
-func (w *wire) Publish(p devices.Publication, done func(error)) {
+func (w *wire) Line() any {
 	if l := w.now(); l != nil {
-		l.Publish(p, done)
+		return l.Line()
+	}
+	return nil
+}
+
+func (w *wire) PublishOn(line any, p devices.Publication, done func(error)) {
+	if l := w.now(); l != nil {
+		l.PublishOn(line, p, done)
 		return
 	}
 	done(errNoConnection)

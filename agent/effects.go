@@ -102,14 +102,14 @@ func (f *function) publish(t *attempt, o functions.Outcome, pubs []devices.Publi
 		}
 		d.out = append(d.out, og)
 	}
-	out := d.out
+	out, line := d.out, d.lane.bus(f.a).Line()
 	f.step(step, &d.event)
 	f.mu.Unlock()
 	t.answer(o, step.Published)
 	if d.lane.shared {
 		f.drain(d.lane)
 	} else {
-		f.send(out)
+		f.send(line, out)
 	}
 	var room [4]*receipt
 	f.mu.Lock()

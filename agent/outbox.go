@@ -23,12 +23,14 @@ func (f *function) outgoing(d *delivery, p devices.Publication) *outgoing {
 	}}
 }
 
-// send hands publishes of one lane to the bus, in order. Where one is not taken
-// those behind it wait with it. It must not be called with mu held.
-func (f *function) send(out []*outgoing) {
+// send hands publishes of one lane to the bus, in order, to go out over the line.
+// Where one is not taken those behind it wait with it. It must not be called with mu
+// held, but the line must be the one at the time when mu was: then nothing of the
+// lane that an earlier line has lost can still wait to be repeated.
+func (f *function) send(line any, out []*outgoing) {
 	for i, og := range out {
 		f.remember(og.Publication, og.Hops)
-		og.lane.bus(f.a).Publish(og.Publication, og.settled)
+		og.lane.bus(f.a).PublishOn(line, og.Publication, og.settled)
 		if i < len(out)-1 && f.stops(og, out[i+1:]) {
 			return
 		}
@@ -60,8 +62,9 @@ func (f *function) drain(l *lane) {
 	}
 	l.draining = true
 	for out := l.queuedOut(); len(out) > 0; out = l.queuedOut() {
+		line := l.bus(f.a).Line()
 		f.mu.Unlock()
-		f.send(out)
+		f.send(line, out)
 		f.mu.Lock()
 	}
 	l.draining = false

@@ -100,16 +100,27 @@ func (b *clusterBus) Subscribe(filters []string) {
 	}
 }
 
-// Publish sends p while this node leads; at other times it has no connection.
-func (b *clusterBus) Publish(p devices.Publication, done func(error)) {
-	b.mu.Lock()
-	c := b.client
-	b.mu.Unlock()
-	if c == nil {
-		done(mqtt.ErrOffline)
+// Line names the connection of the client that leads, if one does.
+func (b *clusterBus) Line() any {
+	if c := b.leading(); c != nil {
+		return c.Line()
+	}
+	return nil
+}
+
+// PublishOn sends p while this node leads; at other times it has no connection.
+func (b *clusterBus) PublishOn(line any, p devices.Publication, done func(error)) {
+	if c := b.leading(); c != nil {
+		c.PublishOn(line, p, done)
 		return
 	}
-	c.Publish(p, done)
+	done(mqtt.ErrOffline)
+}
+
+func (b *clusterBus) leading() *mqtt.Client {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.client
 }
 
 // Pause leaves what comes with the broker, until Resume.
@@ -132,9 +143,7 @@ func (b *clusterBus) setPaused(to bool) {
 }
 
 func (b *clusterBus) connected() (bool, string) {
-	b.mu.Lock()
-	c := b.client
-	b.mu.Unlock()
+	c := b.leading()
 	if c == nil {
 		return false, "this node does not lead the cluster"
 	}
