@@ -94,6 +94,12 @@ cross-%:
 		GOOS=linux $(target) $(BUILD) -o dist/$$program-linux-$* ./cmd/$$program || exit 1; \
 	done
 
+.PHONY: manifests
+manifests: ## Write the manifests for k3s into dist.
+	@mkdir -p dist
+	cp installer/k3s/sedge.yaml installer/k3s/sample.yaml dist/
+	go run ./installer/k3s/helmchart > dist/sedge-helmchart.yaml
+
 .PHONY: clean
 clean: ## Remove what was built.
 	rm -rf bin dist

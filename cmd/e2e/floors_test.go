@@ -33,8 +33,8 @@ var sedge = house{
 	built:  []string{"bin", "dist"},
 	floors: [][]string{
 		{"devices", "edge/sqlite", "cmd/settings"},
-		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim"},
-		{"edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
+		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim", "installer/k3s"},
+		{"installer/k3s/helmchart", "edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
 		{"agent/store", "edge/ledger", "edge/client", "functions/process"},
 		{"agent", "edge/hub"},
 		{"cmd/node"},
