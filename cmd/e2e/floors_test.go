@@ -32,7 +32,7 @@ var sedge = house{
 	top:    []string{"cmd", "agent", "edge", "devices", "functions", "installer", "arm"},
 	built:  []string{"bin", "dist"},
 	floors: [][]string{
-		{"devices", "edge/sqlite", "cmd/settings"},
+		{"devices", "edge/sqlite", "edge/kube", "cmd/settings"},
 		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim"},
 		{"edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
 		{"agent/store", "edge/ledger", "edge/client", "functions/process"},
@@ -45,6 +45,7 @@ var sedge = house{
 		"github.com/eclipse/paho.mqtt.golang": {"devices/mqtt", "cmd/e2e/bench"},
 		"github.com/mochi-mqtt/server/v2":     {"devices/broker"},
 		"modernc.org/sqlite":                  {"edge/sqlite"},
+		"k8s.io":                              {"edge/kube"},
 		"github.com/dop251/goja":              {"functions/runner/javascript"},
 		"github.com/grafana/sobek":            {"functions/runner/javascript"},
 		"modernc.org/quickjs":                 {"functions/runner/javascript"},
