@@ -72,7 +72,7 @@ func (d *Desk) See(r Resource) {
 		f = &file{}
 		d.files[r.Metadata.Name] = f
 	}
-	if f.resource.Metadata.Version != r.Metadata.Version {
+	if f.resource.Metadata.ResourceVersion != r.Metadata.ResourceVersion {
 		f.missed = 0 // the API server is there
 	}
 	changed := f.resource.Metadata.Generation != r.Metadata.Generation || !sameLabels(f.resource.Metadata.Labels, r.Metadata.Labels)

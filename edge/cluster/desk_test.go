@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/kube"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -232,7 +233,7 @@ func merge(into, patch map[string]any) {
 
 func (p *play) write(r Resource) {
 	p.version++
-	r.Metadata.Version = strconv.Itoa(p.version)
+	r.Metadata.ResourceVersion = strconv.Itoa(p.version)
 	p.server[r.Metadata.Name] = r
 	if !p.away {
 		p.desk.See(r)
@@ -247,7 +248,7 @@ func (p *play) resource(name, generation, spec string) Resource {
 	if !ok {
 		p.t.Fatalf("there is no spec %q", spec)
 	}
-	return Resource{APIVersion: functions.APIVersion, Kind: "Function", Metadata: Metadata{Name: name, UID: name, Generation: n}, Spec: json.RawMessage(text)}
+	return Resource{TypeMeta: kube.TypeMeta{APIVersion: functions.APIVersion, Kind: "Function"}, Metadata: kube.Meta{Name: name, UID: name, Generation: n}, Spec: json.RawMessage(text)}
 }
 
 func (p *play) revision(name, spec string) functions.Revision {
@@ -369,7 +370,7 @@ func FuzzResource(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, spec []byte) {
-		r := Resource{APIVersion: functions.APIVersion, Kind: "Function", Metadata: Metadata{Name: "f"}, Spec: bytes.Clone(spec)}
+		r := Resource{TypeMeta: kube.TypeMeta{APIVersion: functions.APIVersion, Kind: "Function"}, Metadata: kube.Meta{Name: "f"}, Spec: bytes.Clone(spec)}
 		made, err := r.Function()
 		if err != nil {
 			return

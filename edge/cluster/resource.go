@@ -8,27 +8,20 @@ import (
 	"maps"
 	"time"
 
+	"github.com/sedge-iot/sedge/edge/kube"
 	"github.com/sedge-iot/sedge/functions"
 )
 
 // A Resource is a Function resource as the API server holds it.
 type Resource struct {
-	APIVersion string          `json:"apiVersion"`
-	Kind       string          `json:"kind"`
-	Metadata   Metadata        `json:"metadata"`
-	Spec       json.RawMessage `json:"spec"`
-	Status     Status          `json:"status,omitzero"`
+	kube.TypeMeta
+	Metadata kube.Meta       `json:"metadata"`
+	Spec     json.RawMessage `json:"spec"`
+	Status   Status          `json:"status,omitzero"`
 }
 
-// Metadata is what of a resource's metadata counts here.
-type Metadata struct {
-	Name       string            `json:"name"`
-	UID        string            `json:"uid,omitempty"`
-	Version    string            `json:"resourceVersion,omitempty"` // changes with every change
-	Generation int64             `json:"generation,omitempty"`      // rises with every change of the spec
-	Labels     map[string]string `json:"labels,omitempty"`
-	Created    time.Time         `json:"creationTimestamp,omitzero"`
-}
+// Functions is the kind of [Resource].
+var Functions = kube.Kind[Resource]{Group: "sedge.dev", Version: "v1", Name: "Function", Plural: "functions"}
 
 // A Status is how the function is on the nodes of the cluster.
 type Status struct {
@@ -172,7 +165,7 @@ func NewResource(f functions.Function) (Resource, error) {
 		return Resource{}, fmt.Errorf("encode spec: %w", err)
 	}
 	return Resource{
-		APIVersion: m.APIVersion, Kind: m.Kind, Spec: spec,
-		Metadata: Metadata{Name: f.Name(), Labels: m.Metadata.Labels},
+		TypeMeta: kube.TypeMeta{APIVersion: m.APIVersion, Kind: m.Kind}, Spec: spec,
+		Metadata: kube.Meta{Name: f.Name(), Labels: m.Metadata.Labels},
 	}, nil
 }

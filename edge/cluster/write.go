@@ -66,7 +66,7 @@ func (d *Desk) patch(name string, f *file, now time.Time) (p *Patch, mine bool) 
 	}
 	changed := len(p.Nodes) > 0
 	if d.members != nil && d.conclude(f, nodes, p, now) {
-		p.Version = r.Metadata.Version
+		p.Version = r.Metadata.ResourceVersion
 		changed = true
 	}
 	if !changed {
