@@ -22,6 +22,7 @@ import (
 	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/devices/mqtt"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/cluster"
 	"github.com/sedge-iot/sedge/edge/sqlite"
 	"github.com/sedge-iot/sedge/functions"
 	"github.com/sedge-iot/sedge/functions/process"
@@ -42,8 +43,9 @@ type Node struct {
 	lg      *slog.Logger
 	store   *store.Store
 	sandbox *process.Sandbox
-	trigger net.Listener // or nil
-	token   string       // that HTTP triggers ask for, or ""
+	cluster *cluster.Node // or nil: it belongs to none
+	trigger net.Listener  // or nil
+	token   string        // that HTTP triggers ask for, or ""
 }
 
 // Open opens the store of the data directory and makes an agent that goes on
@@ -170,6 +172,9 @@ func (n *Node) Run(ctx context.Context) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Agent.Run(ctx) })
+	if n.cluster != nil {
+		g.Go(func() error { return n.cluster.Run(ctx) })
+	}
 	if n.trigger != nil {
 		g.Go(func() error { return n.serveTrigger(ctx) })
 	}

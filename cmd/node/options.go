@@ -22,6 +22,8 @@ type Options struct {
 
 	MQTT MQTT
 
+	Kubeconfig string // of the cluster whose Function resources it runs; "" for none, in a pod its own
+
 	HTTPListen    string
 	HTTPTokenFile string
 

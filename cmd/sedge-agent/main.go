@@ -53,6 +53,7 @@ func run(ctx context.Context, args []string) error {
 	flags := pflag.NewFlagSet("sedge-agent", pflag.ContinueOnError)
 	flags.Usage = func() { fmt.Printf(usage, flags.FlagUsages()) }
 	o.AddFlags(flags)
+	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "`FILE` of the cluster whose Function resources this node runs (default in a pod: its own cluster)")
 	flags.StringVar(&config, "config", "", "`FILE` of settings, YAML")
 	flags.BoolVar(&version, "version", false, "print the version")
 	err := flags.Parse(args)
@@ -88,6 +89,9 @@ func serve(ctx context.Context, o node.Options, file *node.ConfigFile) error {
 	n, err := node.Open(o, o.Dial(lg), lg)
 	if err != nil {
 		return err
+	}
+	if err := n.Join(o, lg); err != nil {
+		return errors.Join(err, n.Close())
 	}
 	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.Shown(), "data", o.DataDir, "triggers", n.TriggerAddr())
 	file.Keep(lg)

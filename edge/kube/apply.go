@@ -2,8 +2,10 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -59,4 +61,14 @@ func (o *Objects[T]) try(ctx context.Context, u *unstructured.Unstructured, dry 
 	defer stop()
 	made, err := o.api.Patch(ctx, u.GetName(), types.ApplyPatchType, data, opts)
 	return o.result("apply", u.GetName(), made, err)
+}
+
+// IsUnknownKind reports whether the server has no objects of the kind at all.
+func IsUnknownKind(err error) bool {
+	status, ok := errors.AsType[*apierrors.StatusError](err)
+	if !ok || !apierrors.IsNotFound(err) {
+		return false
+	}
+	details := status.ErrStatus.Details
+	return details == nil || details.Name == ""
 }
