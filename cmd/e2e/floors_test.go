@@ -32,10 +32,10 @@ var sedge = house{
 	top:    []string{"cmd", "agent", "edge", "devices", "functions", "installer", "arm"},
 	built:  []string{"bin", "dist"},
 	floors: [][]string{
-		{"devices", "edge/sqlite", "edge/kube", "cmd/settings"},
+		{"devices", "edge/sqlite", "edge/kube", "functions/pod/keeper", "functions/runner/walls", "cmd/settings"},
 		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim"},
 		{"edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
-		{"agent/store", "edge/ledger", "edge/client", "functions/process"},
+		{"agent/store", "edge/ledger", "edge/client", "functions/process", "functions/pod"},
 		{"agent", "edge/hub"},
 		{"cmd/node"},
 		{"cmd/sedge", "cmd/sedge-agent"},
@@ -52,7 +52,7 @@ var sedge = house{
 		"github.com/spf13/cobra":              {"cmd/sedge"},
 	},
 	apart: map[string][]string{
-		"agent":     {"devices/mqtt", "devices/broker", "functions/runner", "functions/process", "k8s.io"},
+		"agent":     {"devices/mqtt", "devices/broker", "functions/runner", "functions/process", "functions/pod", "edge/kube", "k8s.io"},
 		"devices":   {"net", "os"},
 		"functions": {"net/http"},
 	},
