@@ -94,6 +94,10 @@ cross-%:
 		GOOS=linux $(target) $(BUILD) -o dist/$$program-linux-$* ./cmd/$$program || exit 1; \
 	done
 
+.PHONY: images
+images: cross-amd64 cross-arm64 cross-armv7 ## Pack the agent for k3s, as archives of images in dist.
+	go run ./cmd/images dist
+
 .PHONY: clean
 clean: ## Remove what was built.
 	rm -rf bin dist
