@@ -48,3 +48,12 @@ type ConfigMap struct {
 
 // ConfigMaps is the kind of [ConfigMap].
 var ConfigMaps = Kind[ConfigMap]{Version: "v1", Name: "ConfigMap", Plural: "configmaps"}
+
+// A Node is a machine of the cluster.
+type Node struct {
+	TypeMeta
+	Metadata Meta `json:"metadata"`
+}
+
+// Nodes is the kind of [Node], which belong to no namespace.
+var Nodes = Kind[Node]{Version: "v1", Name: "Node", Plural: "nodes"}

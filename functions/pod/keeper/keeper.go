@@ -155,6 +155,8 @@ func (k *keeper) serve(ctx context.Context, agent net.Conn, w *worker) (next net
 	wg.Go(func() { over <- !carry(agent, w.conn) })
 	select {
 	case ended = <-over:
+	case <-w.gone: // its socket may be held by what it started
+		ended = true
 	case next = <-k.agents:
 	case <-ctx.Done():
 	}

@@ -122,6 +122,13 @@ func (p *pod) dial(t *testing.T, agent []byte, keeper []byte) (*tls.Conn, error)
 	}
 }
 
+// wait waits for the keeper's end.
+func (p *pod) wait(t *testing.T) {
+	t.Helper()
+	defer time.AfterFunc(patience, func() { p.cmd.Process.Kill() }).Stop()
+	p.cmd.Wait()
+}
+
 func (p *pod) connect(t *testing.T) *tls.Conn {
 	t.Helper()
 	c, err := p.dial(t, p.agent, p.keeper)
@@ -334,7 +341,7 @@ func TestAKeeperEndsWithItsWorker(t *testing.T) {
 		c := p.connect(t)
 		see(t, c)
 		c.Write([]byte("go"))
-		p.cmd.Wait()
+		p.wait(t)
 		if got := p.cmd.ProcessState.ExitCode(); got != 1 {
 			t.Errorf("its status is %d, want 1", got)
 		}
@@ -346,7 +353,7 @@ func TestAKeeperEndsWithItsWorker(t *testing.T) {
 		p := open(t, "spy")
 		s := see(t, p.connect(t))
 		syscall.Kill(s.PID, syscall.SIGKILL)
-		p.cmd.Wait()
+		p.wait(t)
 		if got := p.cmd.ProcessState.ExitCode(); got != 137 {
 			t.Errorf("its status is %d, want 137", got)
 		}
@@ -358,8 +365,8 @@ func TestAKeeperEndsWithItsWorker(t *testing.T) {
 		}
 	})
 	t.Run("before an agent came", func(t *testing.T) {
-		p := open(t, "nothing of the kind") // as a test program it finds no such test flag
-		p.cmd.Wait()
+		p := open(t, "-no-such-flag") // which the test program refuses
+		p.wait(t)
 		if got := p.cmd.ProcessState.ExitCode(); got == 0 {
 			t.Error("its status is 0")
 		}
