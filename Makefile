@@ -131,6 +131,10 @@ manifests: ## Write the manifests for k3s into dist.
 	cp installer/k3s/sedge.yaml installer/k3s/sample.yaml dist/
 	go run ./installer/k3s/helmchart > dist/sedge-helmchart.yaml
 
+.PHONY: images
+images: cross-amd64 cross-arm64 cross-armv7 ## Pack the agent for k3s, as archives of images in dist.
+	go run ./cmd/images dist
+
 .PHONY: clean
 clean: ## Remove what was built.
 	rm -rf bin dist

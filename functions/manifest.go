@@ -147,6 +147,14 @@ type Placement struct {
 	Nodes   map[string]string `json:"nodes,omitempty"`   // labels a node must have
 }
 
+// Words that decide where a function can run.
+const (
+	RuntimeImage   = "image" // of Spec.Runtime
+	SandboxProcess = "process"
+	SandboxPod     = "pod"
+	PinCluster     = "cluster" // of Placement.Pin
+)
+
 // The words that Delivery.Order takes beside an expression.
 const (
 	OrderDevice = "device"

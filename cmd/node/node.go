@@ -25,6 +25,7 @@ import (
 	"github.com/sedge-iot/sedge/edge/cluster"
 	"github.com/sedge-iot/sedge/edge/sqlite"
 	"github.com/sedge-iot/sedge/functions"
+	"github.com/sedge-iot/sedge/functions/pod"
 	"github.com/sedge-iot/sedge/functions/process"
 )
 
@@ -43,6 +44,7 @@ type Node struct {
 	lg      *slog.Logger
 	store   *store.Store
 	sandbox *process.Sandbox
+	pods    *pod.Sandbox  // or nil
 	cluster *cluster.Node // or nil: it belongs to none
 	trigger net.Listener  // or nil
 	token   string        // that HTTP triggers ask for, or ""
@@ -65,6 +67,10 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Command: []string{"/proc/self/exe", RunnerCommand}, // this very program, also when its file was replaced
 		Logger:  lg.With("part", "process"),
 	})
+	var noPods string
+	if n.pods, noPods, err = o.Pods.open(o, n.current, lg.With("part", "pod")); err != nil {
+		return nil, err
+	}
 	if n.carrier, err = dial(n.store); err != nil {
 		return nil, err
 	}
@@ -75,13 +81,17 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Node:      o.Name,
 		Bus:       n.carrier.Bus,
 		Store:     n.store,
-		Sandboxes: map[string]functions.Sandbox{"process": n.sandbox},
+		Sandboxes: sandboxes(n.sandbox, n.pods, noPods),
 		Logger:    lg.With("part", "agent"),
 		Connected: n.carrier.Connected,
 		AckFirst:  ackFirst(lg),
 	})
 	return n, err
 }
+
+// current returns the revision of a function that is in force. It is called once the
+// node runs.
+func (n *Node) current(name string) (functions.Revision, bool) { return n.Agent.Current(name) }
 
 // ackFirst reports whether the node is to break its promise on purpose, so that
 // the test of the promise can show that it would notice.
@@ -167,8 +177,12 @@ func connected(s mqtt.Status) (bool, string) {
 func (n *Node) Run(ctx context.Context) error {
 	walls, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	walled := make(chan error, 1)
-	go func() { walled <- n.sandbox.Run(walls) }() // awaited below
+	var walled errgroup.Group // awaited below
+	walled.Go(func() error { return n.sandbox.Run(walls) })
+	if n.pods != nil {
+		walled.Go(func() error { return n.pods.Run(walls) })
+		defer context.AfterFunc(ctx, n.pods.Leave)()
+	}
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Agent.Run(ctx) })
@@ -180,7 +194,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	err := g.Wait()
 	stop()
-	return errors.Join(err, <-walled)
+	return errors.Join(err, walled.Wait())
 }
 
 // Collectors returns the node's metrics.

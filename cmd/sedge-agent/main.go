@@ -16,6 +16,7 @@ import (
 	"github.com/sedge-iot/sedge/cmd/node"
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions/pod/keeper"
 )
 
 const usage = `sedge-agent runs the functions of this node, until ^C or SIGTERM.
@@ -36,6 +37,10 @@ func main() {
 	if err == nil {
 		return
 	}
+	if e, ok := errors.AsType[*keeper.Ended](err); ok {
+		fmt.Fprintln(os.Stderr, e) // the last line, which the agent shows
+		os.Exit(e.Status)
+	}
 	fmt.Fprintln(os.Stderr, "error:", err)
 	if e, ok := errors.AsType[*edge.Error](err); ok && e.Hint != "" {
 		fmt.Fprintln(os.Stderr, "hint:", e.Hint)
@@ -44,8 +49,11 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == node.RunnerCommand {
-		return node.Runner(ctx)
+	switch {
+	case len(args) > 0 && args[0] == node.RunnerCommand:
+		return node.Runner(ctx, args[1:])
+	case len(args) > 0 && args[0] == node.KeeperCommand:
+		return node.Keeper(ctx)
 	}
 	var o node.Options
 	var config string
@@ -53,7 +61,6 @@ func run(ctx context.Context, args []string) error {
 	flags := pflag.NewFlagSet("sedge-agent", pflag.ContinueOnError)
 	flags.Usage = func() { fmt.Printf(usage, flags.FlagUsages()) }
 	o.AddFlags(flags)
-	flags.StringVar(&o.Kubeconfig, "kubeconfig", "", "`FILE` of the cluster whose Function resources this node runs (default in a pod: its own cluster)")
 	flags.StringVar(&config, "config", "", "`FILE` of settings, YAML")
 	flags.BoolVar(&version, "version", false, "print the version")
 	err := flags.Parse(args)

@@ -44,18 +44,19 @@ type SeccompProfile struct {
 
 // A Container is one program of a pod.
 type Container struct {
-	Name            string             `json:"name"`
-	Image           string             `json:"image"`
-	ImagePullPolicy string             `json:"imagePullPolicy,omitempty"`
-	Command         []string           `json:"command,omitempty"`
-	Args            []string           `json:"args,omitempty"`
-	Env             []EnvVar           `json:"env,omitempty"`
-	Ports           []ContainerPort    `json:"ports,omitempty"`
-	Resources       Resources          `json:"resources,omitzero"`
-	VolumeMounts    []VolumeMount      `json:"volumeMounts,omitempty"`
-	SecurityContext *ContainerSecurity `json:"securityContext,omitempty"`
-	ReadinessProbe  *Probe             `json:"readinessProbe,omitempty"`
-	StartupProbe    *Probe             `json:"startupProbe,omitempty"`
+	Name                     string             `json:"name"`
+	Image                    string             `json:"image"`
+	ImagePullPolicy          string             `json:"imagePullPolicy,omitempty"`
+	Command                  []string           `json:"command,omitempty"`
+	Args                     []string           `json:"args,omitempty"`
+	Env                      []EnvVar           `json:"env,omitempty"`
+	Ports                    []ContainerPort    `json:"ports,omitempty"`
+	Resources                Resources          `json:"resources,omitzero"`
+	VolumeMounts             []VolumeMount      `json:"volumeMounts,omitempty"`
+	TerminationMessagePolicy string             `json:"terminationMessagePolicy,omitempty"` // FallbackToLogsOnError
+	SecurityContext          *ContainerSecurity `json:"securityContext,omitempty"`
+	ReadinessProbe           *Probe             `json:"readinessProbe,omitempty"`
+	StartupProbe             *Probe             `json:"startupProbe,omitempty"`
 }
 
 // ContainerSecurity is what one container may do.
