@@ -163,14 +163,16 @@ func TestTheAPIServerRefusesWhatIsWrong(t *testing.T) {
 		change func(object)
 		want   string
 	}{
-		"path":            {func(s object) { s["source"] = object{"path": "index.js"} }, "put the code into source.inline"},
-		"unknown":         {func(s object) { s["timeout"] = "5s" }, `unknown field "spec.timeout"`},
-		"unknown-below":   {func(s object) { s["resources"] = object{"hostPath": "/"} }, `unknown field "spec.resources.hostPath"`},
-		"type":            {func(s object) { s["resources"] = object{"concurrency": "four"} }, "must be of type integer"},
-		"runtime":         {func(s object) { s["runtime"] = "perl" }, "Unsupported value"},
-		"no-source":       {func(s object) { s["source"] = object{} }, "at least 1 properties"},
-		"no-triggers":     {func(s object) { s["triggers"] = []any{} }, "at least 1 items"},
-		"two-kinds":       {func(s object) { s["triggers"] = []any{object{"mqtt": object{"topic": "a"}, "http": object{"path": "/a"}}} }, "at most 1 properties"},
+		"path":          {func(s object) { s["source"] = object{"path": "index.js"} }, "put the code into source.inline"},
+		"unknown":       {func(s object) { s["timeout"] = "5s" }, `unknown field "spec.timeout"`},
+		"unknown-below": {func(s object) { s["resources"] = object{"hostPath": "/"} }, `unknown field "spec.resources.hostPath"`},
+		"type":          {func(s object) { s["resources"] = object{"concurrency": "four"} }, "must be of type integer"},
+		"runtime":       {func(s object) { s["runtime"] = "perl" }, "Unsupported value"},
+		"no-source":     {func(s object) { s["source"] = object{} }, "at least 1 properties"},
+		"no-triggers":   {func(s object) { s["triggers"] = []any{} }, "at least 1 items"},
+		"two-kinds": {func(s object) {
+			s["triggers"] = []any{object{"mqtt": object{"topic": "a"}, "http": object{"path": "/a"}}}
+		}, "at most 1 properties"},
 		"two-schedules":   {func(s object) { s["triggers"] = []any{object{"schedule": object{"cron": "@daily", "every": "1h"}}} }, "oneOf"},
 		"duration":        {func(s object) { s["resources"] = object{"timeout": "soon"} }, "should match"},
 		"secret-twice":    {func(s object) { s["secrets"] = []any{"a", "a"} }, "Duplicate value"},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/sedge-iot/sedge/arm"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -99,6 +100,17 @@ func TestEveryValueOfTheChartCounts(t *testing.T) {
 			t.Errorf("the value %s changes nothing", leaf.name)
 		}
 		leaf.in[leaf.key] = old
+	}
+}
+
+func TestTheChartNamesTheImageThatIsBuilt(t *testing.T) {
+	var values struct{ Image string }
+	text, err := Files.ReadFile("chart/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, &values); err != nil || values.Image != arm.AgentImage {
+		t.Errorf("the image is %q, %v, want %q", values.Image, err, arm.AgentImage)
 	}
 }
 
