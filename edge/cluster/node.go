@@ -157,13 +157,17 @@ func (n *Node) step(ctx context.Context, d *Desk) time.Time {
 			if ctx.Err() != nil {
 				return time.Time{}
 			}
-			n.act(ctx, d, a)
+			if !n.act(ctx, d, a) {
+				return time.Now().Add(glance)
+			}
 		}
 	}
 	return time.Now().Add(time.Second)
 }
 
-func (n *Node) act(ctx context.Context, d *Desk, a Action) {
+// act does one thing and tells the desk; it returns false if the same is not to be
+// tried at once again.
+func (n *Node) act(ctx context.Context, d *Desk, a Action) bool {
 	lg := n.cfg.Logger.With("fn", a.Name)
 	switch {
 	case a.Put != nil:
@@ -177,7 +181,7 @@ func (n *Node) act(ctx context.Context, d *Desk, a Action) {
 	case a.Remove:
 		if _, err := n.cfg.Agent.Remove(ctx, a.Name, false); err != nil {
 			lg.Warn("function could not be removed", "err", err)
-			return
+			return false
 		}
 		lg.Info("function is removed: its resource is gone, or is not meant for this node")
 	case a.Event != nil:
@@ -191,6 +195,7 @@ func (n *Node) act(ctx context.Context, d *Desk, a Action) {
 		}
 		d.Wrote(a.Name, err, time.Now())
 	}
+	return true
 }
 
 func (n *Node) tell(ctx context.Context, e *Event) error {
