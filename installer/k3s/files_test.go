@@ -272,7 +272,7 @@ func TestTheAgentMayDoWhatItDoes(t *testing.T) {
 		"sedge: [] [pods/log] [get]",
 		"sedge: [] [events] [get list watch]",
 		"sedge: [] [configmaps] [get list create patch delete]",
-		"sedge: [networking.k8s.io] [networkpolicies] [get list create patch delete]",
+		"sedge: [networking.k8s.io] [networkpolicies] [get list]",
 		"sedge-system: [coordination.k8s.io] [leases] [get list create update]",
 		"default: [] [events] [create]",
 	}
