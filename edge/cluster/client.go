@@ -175,6 +175,10 @@ func (m *Machine) agent(l *kube.Lease, now time.Time) {
 		return
 	}
 	m.Seen = l.Spec.Renewed.Time
+	if l.Spec.Holder == "" {
+		m.Reason = "its agent was ended"
+		return
+	}
 	if age := now.Sub(m.Seen); age > signHolds {
 		m.Reason = fmt.Sprintf("its agent gave no sign of life for %v", age.Round(time.Second))
 		return

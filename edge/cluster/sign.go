@@ -80,9 +80,25 @@ func (s *signer) Run(ctx context.Context, tell func(sign)) error {
 		}
 		select {
 		case <-ctx.Done():
+			s.end(context.WithoutCancel(ctx))
 			return nil
 		case <-time.After(signEvery):
 		}
+	}
+}
+
+// end takes the sign back, so that nobody waits for this node. If that cannot be
+// done, the sign ends by itself.
+func (s *signer) end(ctx context.Context) {
+	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
+	defer stop()
+	l, err := s.leases.Get(ctx, leasePrefix+s.cfg.Name)
+	if err == nil {
+		l.Spec.Holder = ""
+		_, err = s.leases.Update(ctx, l, "")
+	}
+	if err != nil {
+		s.cfg.Logger.Info("the node's sign of life could not be taken back", "err", err)
 	}
 }
 
@@ -165,7 +181,7 @@ func (s *signer) members(all []*kube.Lease, now time.Time) []Member {
 		list = append(list, Member{
 			Node:   strings.TrimPrefix(l.Metadata.Name, leasePrefix),
 			Labels: labelsIn(l),
-			Fresh:  now.Sub(at.at) < signHolds,
+			Fresh:  l.Spec.Holder != "" && now.Sub(at.at) < signHolds,
 		})
 	}
 	s.seen = seen

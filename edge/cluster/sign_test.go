@@ -32,6 +32,8 @@ func TestALeaseIsJudgedByTheClockOfWhoSeesIt(t *testing.T) {
 		}
 		return strings.TrimSpace(b.String())
 	}
+	ended := lease("pi-1", "3", "{}", wrong)
+	ended.Spec.Holder = ""
 	one := lease("pi-1", "1", `{"site":"home"}`, wrong)
 	for _, step := range []struct {
 		at     time.Duration
@@ -42,7 +44,8 @@ func TestALeaseIsJudgedByTheClockOfWhoSeesIt(t *testing.T) {
 		{80 * time.Second, []*kube.Lease{one}, "pi-1 true map[site:home]"},
 		{100 * time.Second, []*kube.Lease{one}, "pi-1 false map[site:home]"},
 		{101 * time.Second, []*kube.Lease{lease("pi-1", "2", "{}", wrong)}, "pi-1 true map[]"},
-		{102 * time.Second, nil, ""},
+		{102 * time.Second, []*kube.Lease{ended}, "pi-1 false map[]"},
+		{103 * time.Second, nil, ""},
 		{300 * time.Second, []*kube.Lease{lease("pi-1", "2", "no JSON", wrong)}, "pi-1 true map[]"},
 	} {
 		if got := see(step.at, step.leases...); got != step.want {

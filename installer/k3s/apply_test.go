@@ -164,18 +164,18 @@ func TestTheAPIServerRefusesWhatIsWrong(t *testing.T) {
 		want   string
 	}{
 		"path":          {func(s object) { s["source"] = object{"path": "index.js"} }, "put the code into source.inline"},
-		"unknown":       {func(s object) { s["timeout"] = "5s" }, `unknown field "spec.timeout"`},
-		"unknown-below": {func(s object) { s["resources"] = object{"hostPath": "/"} }, `unknown field "spec.resources.hostPath"`},
-		"type":          {func(s object) { s["resources"] = object{"concurrency": "four"} }, "must be of type integer"},
+		"unknown":       {func(s object) { s["timeout"] = "5s" }, ".spec.timeout: field not declared in schema"},
+		"unknown-below": {func(s object) { s["resources"] = object{"hostPath": "/"} }, ".spec.resources.hostPath: field not declared in schema"},
+		"type":          {func(s object) { s["resources"] = object{"concurrency": "four"} }, "expected numeric"},
 		"runtime":       {func(s object) { s["runtime"] = "perl" }, "Unsupported value"},
 		"no-source":     {func(s object) { s["source"] = object{} }, "at least 1 properties"},
 		"no-triggers":   {func(s object) { s["triggers"] = []any{} }, "at least 1 items"},
 		"two-kinds": {func(s object) {
 			s["triggers"] = []any{object{"mqtt": object{"topic": "a"}, "http": object{"path": "/a"}}}
-		}, "at most 1 properties"},
+		}, "spec.triggers[0]: Too many"},
 		"two-schedules":   {func(s object) { s["triggers"] = []any{object{"schedule": object{"cron": "@daily", "every": "1h"}}} }, "oneOf"},
 		"duration":        {func(s object) { s["resources"] = object{"timeout": "soon"} }, "should match"},
-		"secret-twice":    {func(s object) { s["secrets"] = []any{"a", "a"} }, "Duplicate value"},
+		"secret-twice":    {func(s object) { s["secrets"] = []any{"a", "a"} }, "duplicate entries"},
 		"name.with.dots":  {func(object) {}, "metadata.name"},
 		"bytes-of-letter": {func(s object) { s["state"] = object{"maxBytes": "much"} }, "should match"},
 	} {
