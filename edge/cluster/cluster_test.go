@@ -172,14 +172,17 @@ func condition(t *testing.T, p *Client, name, kind, status, reason string) (r Re
 	return r
 }
 
-// gone deletes a function at the end of the test.
+// gone deletes a function now, in case a test was interrupted, and at the end of
+// the test.
 func gone(t *testing.T, p *Client, name string) {
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		if err := p.Delete(ctx, name); err != nil && !strings.Contains(err.Error(), "not found") {
+	t.Helper()
+	away := func() {
+		if err := p.Delete(context.WithoutCancel(t.Context()), name); err != nil && !isCode(err, edge.NotFound) {
 			t.Error(err)
 		}
-	})
+	}
+	away()
+	t.Cleanup(away)
 }
 
 func TestNodesTakeUpWhatIsDeployed(t *testing.T) {
@@ -222,7 +225,7 @@ func TestNodesTakeUpWhatIsDeployed(t *testing.T) {
 	until(t, "the status has the new revision", func() bool {
 		return condition(t, p, "first", Ready, "True", "Runs").Status.Revision == better.Revision.Short()
 	})
-	until(t, "there is an event for each node and revision", func() bool { return len(eventsOf(t, c, "first", "Rolled")) == 4 })
+	until(t, "there is an event for each node and revision", func() bool { return len(eventsOf(t, c, r, "Rolled")) == 4 })
 	if err := p.Delete(t.Context(), "first"); err != nil {
 		t.Fatal(err)
 	}
@@ -243,9 +246,9 @@ func isCode(err error, code edge.Code) bool {
 	return ok && e.Code == code
 }
 
-func eventsOf(t *testing.T, c *kube.Client, name, reason string) []*kube.Event {
+func eventsOf(t *testing.T, c *kube.Client, r Resource, reason string) []*kube.Event {
 	t.Helper()
-	all, err := kube.Events.In(c, "default").List(t.Context(), kube.Selector{Fields: "involvedObject.name=" + name + ",reason=" + reason})
+	all, err := kube.Events.In(c, "default").List(t.Context(), kube.Selector{Fields: "involvedObject.uid=" + r.Metadata.UID + ",reason=" + reason})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,8 +278,8 @@ func TestARefusedResourceKeepsTheLastGoodRevision(t *testing.T) {
 	if all := b.Functions(); len(all) != 1 || all[0].Revision != f.Revision {
 		t.Errorf("the agent has %+v", all)
 	}
-	until(t, "there is an event", func() bool { return len(eventsOf(t, c, "refused", "Refused")) == 1 })
-	e := eventsOf(t, c, "refused", "Refused")[0]
+	until(t, "there is an event", func() bool { return len(eventsOf(t, c, r, "Refused")) == 1 })
+	e := eventsOf(t, c, r, "Refused")[0]
 	if e.Type != "Warning" || !strings.Contains(e.Message, "mqtt.when") || e.Object.UID != r.Metadata.UID {
 		t.Errorf("the event is %+v", e)
 	}
