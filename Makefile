@@ -16,7 +16,7 @@ UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner/
 # sedge whose tests are to run within it, with the tag cluster.
 CLUSTER        = cmd/e2e/cluster
 CLUSTER_PARTS  = . ./node ./pause ./testapp
-CLUSTER_SUITES =
+CLUSTER_SUITES = ./edge/cluster ./installer/k3s
 
 # How often make chaos kills, and how long make fuzz tries each target.
 CYCLES   ?= 200
@@ -125,6 +125,12 @@ cross-%:
 	@for program in $(PROGRAMS); do \
 		GOOS=linux $(target) $(BUILD) -o dist/$$program-linux-$* ./cmd/$$program || exit 1; \
 	done
+
+.PHONY: manifests
+manifests: ## Write the manifests for k3s into dist.
+	@mkdir -p dist
+	cp installer/k3s/sedge.yaml installer/k3s/sample.yaml dist/
+	go run ./installer/k3s/helmchart > dist/sedge-helmchart.yaml
 
 .PHONY: images
 images: cross-amd64 cross-arm64 cross-armv7 ## Pack the agent for k3s, as archives of images in dist.

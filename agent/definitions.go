@@ -301,3 +301,14 @@ func (f *function) withdraw(d *delivery, why string) {
 func notFound(name string) *edge.Error {
 	return &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("there is no function %s on this node", name), Hint: "see what there is: sedge list"}
 }
+
+// Current returns the revision of a function that is in force, if there is one.
+func (a *Agent) Current(name string) (functions.Revision, bool) {
+	f := a.function(name)
+	if f == nil {
+		return "", false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.def.Function.Revision, true
+}

@@ -24,7 +24,7 @@ func (f *function) status() edge.FunctionStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := edge.FunctionStatus{
-		Name: f.name, Revision: f.def.Function.Revision, Runtime: f.manifest().Spec.Runtime,
+		Name: f.name, Revision: f.def.Function.Revision, Runtime: f.manifest().Spec.Runtime, Origin: f.def.Origin,
 		Counts: f.booksLocked(), Waiting: max(f.pending-f.running, 0), Running: f.running, Dead: dead, State: state,
 		LastRun: f.lastRun, LastErr: f.lastErr,
 		P50: f.latency.quantile(0.5).Seconds(), P99: f.latency.quantile(0.99).Seconds(),

@@ -11,7 +11,12 @@ import (
 type Definition struct {
 	Function functions.Function `json:"function"`
 	Enabled  bool               `json:"enabled"`
+	Origin   string             `json:"origin,omitempty"` // who tells the node: "" for its own hub, or FromCluster
 }
+
+// FromCluster is the origin of functions that are resources of the Kubernetes
+// cluster that the node belongs to.
+const FromCluster = "cluster"
 
 // A Phase says in one word how a function is.
 type Phase string
@@ -32,6 +37,7 @@ type FunctionStatus struct {
 	Name     string                  `json:"name"`
 	Revision functions.Revision      `json:"revision"`
 	Runtime  string                  `json:"runtime"`
+	Origin   string                  `json:"origin,omitempty"` // as in Definition
 	Phase    Phase                   `json:"phase"`
 	Reason   string                  `json:"reason,omitempty"` // for paused, failing and starting
 	Triggers []string                `json:"triggers"`         // in words: "mqtt zigbee2mqtt/{device}", "cron 0 22 * * * Europe/Berlin", "http POST /night-light"

@@ -147,6 +147,13 @@ type Placement struct {
 	Nodes   map[string]string `json:"nodes,omitempty"`   // labels a node must have
 }
 
+// Words that decide what can run a function.
+const (
+	RuntimeImage   = "image" // of Spec.Runtime
+	SandboxProcess = "process"
+	SandboxPod     = "pod"
+)
+
 // The words that Delivery.Order takes beside an expression.
 const (
 	OrderDevice = "device"

@@ -2,11 +2,12 @@ package functions
 
 import "fmt"
 
-// The words of Placement.Mode, and of Placement.Pin so far.
+// The words of Placement.Mode and Placement.Pin.
 const (
-	ModeEach = "each"
-	ModeOne  = "one"
-	PinNode  = "node"
+	ModeEach   = "each"
+	ModeOne    = "one"
+	PinNode    = "node"
+	PinCluster = "cluster"
 )
 
 // HostLabel is the label that names a node: no two have the same value.

@@ -21,8 +21,10 @@ import (
 	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/devices/mqtt"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/cluster"
 	"github.com/sedge-iot/sedge/edge/sqlite"
 	"github.com/sedge-iot/sedge/functions"
+	"github.com/sedge-iot/sedge/functions/pod"
 	"github.com/sedge-iot/sedge/functions/process"
 )
 
@@ -43,9 +45,11 @@ type Node struct {
 	lg      *slog.Logger
 	store   *store.Store
 	sandbox *process.Sandbox
-	trigger net.Listener // or nil
-	token   string       // that HTTP triggers ask for, or ""
-	ops     net.Listener // for those who operate the node, or nil
+	pods    *pod.Sandbox  // or nil
+	cluster *cluster.Node // or nil: it belongs to none
+	trigger net.Listener  // or nil
+	token   string        // that HTTP triggers ask for, or ""
+	ops     net.Listener  // for those who operate the node, or nil
 }
 
 // Open opens the store of the data directory and makes an agent that goes on
@@ -70,6 +74,10 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Secrets: secrets.read,
 		Logger:  lg.With("part", "process"),
 	})
+	var noPods string
+	if n.pods, noPods, err = o.Pods.open(o, n.current, lg.With("part", "pod")); err != nil {
+		return nil, err
+	}
 	if n.carrier, err = dial(n.store); err != nil {
 		return nil, err
 	}
@@ -81,13 +89,17 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Bus:       n.carrier.Bus,
 		Cluster:   n.carrier.Cluster,
 		Store:     n.store,
-		Sandboxes: map[string]functions.Sandbox{"process": n.sandbox},
+		Sandboxes: sandboxes(n.sandbox, n.pods, noPods),
 		Logger:    lg.With("part", "agent"),
 		Connected: n.carrier.Connected,
 		AckFirst:  ackFirst(lg),
 	})
 	return n, err
 }
+
+// current returns the revision of a function that is in force. It is called once the
+// node runs.
+func (n *Node) current(name string) (functions.Revision, bool) { return n.Agent.Current(name) }
 
 // ackFirst reports whether the node is to break its promise on purpose, so that
 // the test of the promise can show that it would notice.
@@ -179,11 +191,18 @@ func connected(s mqtt.Status) (bool, string) {
 func (n *Node) Run(ctx context.Context) error {
 	walls, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	walled := make(chan error, 1)
-	go func() { walled <- n.sandbox.Run(walls) }() // awaited below
+	var walled errgroup.Group // awaited below
+	walled.Go(func() error { return n.sandbox.Run(walls) })
+	if n.pods != nil {
+		walled.Go(func() error { return n.pods.Run(walls) })
+		defer context.AfterFunc(ctx, n.pods.Leave)()
+	}
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Agent.Run(ctx) })
+	if n.cluster != nil {
+		g.Go(func() error { return n.cluster.Run(ctx) })
+	}
 	if n.trigger != nil {
 		g.Go(func() error { return n.serve(ctx, "http triggers", n.trigger, n.guarded(n.Agent.Trigger())) })
 	}
@@ -193,7 +212,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.watchdog(ctx) })
 	err := g.Wait()
 	stop()
-	return errors.Join(err, <-walled)
+	return errors.Join(err, walled.Wait())
 }
 
 // TriggerAddr returns where HTTP triggers are served, or "".

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == RunnerCommand { // the sandbox starts its own file
-		if err := Runner(context.Background()); err != nil {
+		if err := Runner(context.Background(), nil); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)

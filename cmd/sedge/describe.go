@@ -21,11 +21,14 @@ func newDescribe(sh *shell) *cobra.Command {
   sedge describe night-light --code
   sedge describe night-light -o json | jq .function.manifest.spec`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if sh.inCluster() {
+				return sh.describeInCluster(cmd.Context(), args[0], code)
+			}
 			return sh.describe(cmd.Context(), args[0], code)
 		},
 	}
 	cmd.Flags().BoolVar(&code, "code", false, "show the code too")
-	return sh.hubVerb(cmd)
+	return sh.clusterVerb(sh.hubVerb(cmd))
 }
 
 func (sh *shell) describe(ctx context.Context, name string, code bool) error {
