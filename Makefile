@@ -11,6 +11,13 @@ BROKER   = mosquitto mosquitto_pub
 UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner/... \
         ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./agent/store ./agent
 
+# The Kubernetes for tests, a module of its own: its parts that are quickly built
+# (the other one, ./kubernetes, takes minutes even to vet), and the packages of
+# sedge whose tests are to run within it, with the tag cluster.
+CLUSTER        = cmd/e2e/cluster
+CLUSTER_PARTS  = . ./node ./pause ./testapp
+CLUSTER_SUITES =
+
 # How often make chaos kills, and how long make fuzz tries each target.
 CYCLES   ?= 200
 FUZZTIME ?= 30s
@@ -51,6 +58,29 @@ chaos: ## Kill the node and the broker under load, CYCLES times each.
 	$(DEPS) $(BROKER)
 	go test -count=1 -v -timeout 60m -run '^TestChaos' ./cmd/e2e -cycles=$(CYCLES)
 
+.PHONY: cluster
+cluster: bin/kubernetes ## Build the Kubernetes for tests; the first time takes ten minutes.
+	go -C $(CLUSTER) build -trimpath -ldflags='-s -w' -o $(CURDIR)/bin/ . ./pause ./testapp
+	bin/cluster deps
+
+# SQLite needs C there. Without the link flags it would call itself v0.0.0.
+bin/kubernetes: $(CLUSTER)/go.sum $(wildcard $(CLUSTER)/kubernetes/*.go)
+	$(DEPS) gcc
+	version=$$(awk '$$1 == "k8s.io/kubernetes" { print $$2 }' $(CLUSTER)/go.mod) && \
+	flags="-s -w" && \
+	for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do \
+		flags="$$flags -X $$package.gitVersion=$$version -X $$package.gitMajor=1 -X $$package.gitMinor=$$(echo $$version | cut -d. -f2)"; \
+	done && \
+	CGO_ENABLED=1 go -C $(CLUSTER) build -trimpath -gcflags=all=-dwarf=false -ldflags "$$flags" -o $(CURDIR)/bin/kubernetes ./kubernetes
+
+.PHONY: test-cluster
+test-cluster: cluster ## Run the tests that need a Kubernetes.
+	go -C $(CLUSTER) test -count=1 -timeout 10m $(CLUSTER_PARTS)
+	bin/cluster image localhost/testapp:1 bin/testapp.tar bin/testapp
+	@[ -z "$(CLUSTER_SUITES)" ] || { \
+		trap 'bin/cluster down suites' EXIT && bin/cluster up suites --image bin/testapp.tar && \
+		go test -count=1 -p 1 -timeout 20m -tags cluster -exec '$(CURDIR)/bin/cluster exec suites --' $(CLUSTER_SUITES); }
+
 .PHONY: bench
 bench: build cross ## Measure against a bare echo and write BENCHMARKS.md.
 	$(DEPS) $(BROKER)
@@ -72,6 +102,8 @@ lint: ## Check format, vet, staticcheck and the shell scripts.
 	@unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
+	go -C $(CLUSTER) vet $(CLUSTER_PARTS)
+	staticcheck=$$(go tool -n staticcheck) && cd $(CLUSTER) && "$$staticcheck" $(CLUSTER_PARTS)
 	shellcheck .ci/run $(DEPS)
 
 .PHONY: vuln
