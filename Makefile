@@ -16,7 +16,7 @@ UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner/
 # sedge whose tests are to run within it, with the tag cluster.
 CLUSTER        = cmd/e2e/cluster
 CLUSTER_PARTS  = . ./node ./pause ./testapp
-CLUSTER_SUITES =
+CLUSTER_SUITES = ./functions/pod
 
 # How often make chaos kills, and how long make fuzz tries each target.
 CYCLES   ?= 200
