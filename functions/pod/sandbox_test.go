@@ -321,6 +321,13 @@ func TestAPodThatCannotRunSaysWhy(t *testing.T) {
 			t.Errorf("%s: %v, want unfit %v", reason, err, test.unfit)
 		}
 		eventually(t, "what is left", func() bool { return len(n.api.pods()) == test.left })
+		before := fmt.Sprint(names(n.api.pods()))
+		if _, err := n.Start(t.Context(), function(t, "lamp", "return 1")); err == nil {
+			t.Errorf("%s: it starts all the same", reason)
+		}
+		if after := fmt.Sprint(names(n.api.pods())); test.left > 0 && after != before {
+			t.Errorf("%s: pods are %s, were %s", reason, after, before)
+		}
 		n.stop()
 	}
 }
