@@ -115,15 +115,6 @@ func (a *apiServer) edit(path string, f func(object)) {
 	}
 }
 
-// remove takes an object away.
-func (a *apiServer) remove(path string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if o := a.objects[path]; o != nil {
-		a.changeLocked("DELETED", path, clone(o))
-	}
-}
-
 // ServeHTTP answers as an API server does.
 func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")

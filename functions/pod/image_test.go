@@ -72,7 +72,7 @@ func TestAnswersAreSorted(t *testing.T) {
 		case "big":
 			io.WriteString(w, `"`+strings.Repeat("a", functions.MaxResult)+`"`)
 		case "302":
-			http.Redirect(w, r, "/elsewhere", 302)
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
 		default:
 			status := 0
 			for _, c := range code {
