@@ -16,7 +16,7 @@ UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner/
 # sedge whose tests are to run within it, with the tag cluster.
 CLUSTER        = cmd/e2e/cluster
 CLUSTER_PARTS  = . ./node ./pause ./testapp
-CLUSTER_SUITES = ./edge/cluster ./installer/k3s
+CLUSTER_SUITES = ./functions/pod ./edge/cluster ./installer/k3s
 
 # How often make chaos kills, and how long make fuzz tries each target.
 CYCLES   ?= 200
@@ -113,8 +113,8 @@ vuln: ## Look for known vulnerabilities; needs the Internet.
 .PHONY: cross
 cross: cross-amd64 cross-arm64 cross-armv7 cross-armv6 ## Build for every board into dist and check the sizes.
 	@cd dist && for f in *; do printf '%6.1f MB  %s\n' $$(stat -c %s $$f)e-6 $$f; done
-	@size=$$(stat -c %s dist/sedge-agent-linux-arm64); if [ $$size -gt 25000000 ]; then \
-		echo "sedge-agent for arm64 is over its budget of 25 MB"; exit 1; fi
+	@size=$$(stat -c %s dist/sedge-agent-linux-arm64); if [ $$size -gt 34000000 ]; then \
+		echo "sedge-agent for arm64 is over its budget of 34 MB"; exit 1; fi
 
 cross-amd64: target = GOARCH=amd64
 cross-arm64: target = GOARCH=arm64

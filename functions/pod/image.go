@@ -22,7 +22,10 @@ type server struct {
 	name   string // of the pod
 	url    string
 	client *http.Client
-	gone   chan struct{} // closed when it has ended and every Run is done
+
+	transport *http.Transport
+
+	gone chan struct{} // closed when it has ended and every Run is done
 
 	open  context.Context // ends with the server
 	close context.CancelCauseFunc
@@ -42,28 +45,29 @@ func (s *Sandbox) open(ctx context.Context, f functions.Function, r *record) (fu
 	s.mu.Lock()
 	p := r.pod
 	s.mu.Unlock()
-	v := &server{
-		s:    s,
-		r:    r,
-		name: p.Metadata.Name,
-		url:  "http://" + net.JoinHostPort(p.Status.PodIP, strconv.Itoa(imagePort)) + "/",
-		gone: make(chan struct{}),
-		client: &http.Client{
-			Transport: &http.Transport{
-				DialContext:            (&net.Dialer{Timeout: dialTime}).DialContext,
-				MaxIdleConnsPerHost:    f.Manifest.Spec.Resources.Concurrency,
-				MaxResponseHeaderBytes: 64 << 10,
-				IdleConnTimeout:        time.Minute,
-				DisableCompression:     true,
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}
-	v.open, v.close = context.WithCancelCause(s.life)
+	v := newServer(s, r, p.Metadata.Name, "http://"+net.JoinHostPort(p.Status.PodIP, strconv.Itoa(imagePort))+"/")
+	v.transport.MaxIdleConnsPerHost = f.Manifest.Spec.Resources.Concurrency
 	if !s.work(v.supervise) {
 		return nil, errEnded
 	}
 	return v, nil
+}
+
+// newServer returns the instance that answers at url.
+func newServer(s *Sandbox, r *record, name, url string) *server {
+	t := &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: dialTime}).DialContext,
+		MaxResponseHeaderBytes: 64 << 10,
+		IdleConnTimeout:        time.Minute,
+		DisableCompression:     true,
+	}
+	v := &server{s: s, r: r, name: name, url: url, transport: t, gone: make(chan struct{})}
+	v.client = &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	v.open, v.close = context.WithCancelCause(s.life)
+	return v
 }
 
 // answering waits until r's pod is ready.

@@ -55,7 +55,7 @@ func (i *instance) label() {
 	for {
 		err := i.relabel(i.s.life)
 		if err == nil || !kube.Away(err) {
-			if err != nil {
+			if err != nil && i.s.life.Err() == nil {
 				i.s.log.Warn("pod could not be labelled", "pod", i.name, "err", err)
 			}
 			return

@@ -107,7 +107,7 @@ func (s *Sandbox) leftover(f functions.Function) *record {
 		if !r.freeLocked() || m.Labels[labelFunction] != f.Name() || m.Annotations[annotationRevision] != string(f.Revision) {
 			continue
 		}
-		if r.faultLocked() != nil {
+		if r.spoiltLocked() { // the kubelet waits longer with it than a new one takes
 			r.doomed = true
 			s.changeLocked()
 			continue
