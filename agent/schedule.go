@@ -15,7 +15,7 @@ func (f *function) scheduleLocked(now time.Time) {
 	if f.closing || f.removed.Load() {
 		return
 	}
-	wall := now.Round(0) // schedules go by the wall clock
+	wall := f.a.Store.Clock().Wall().Round(0) // schedules go by the wall clock
 	for i := range f.plan.triggers {
 		t := &f.plan.triggers[i]
 		if t.schedule == nil {
