@@ -59,8 +59,14 @@ func (a *Agent) StatePut(ctx context.Context, function string, e edge.StateEntry
 	return a.StateGet(ctx, function, e.Key)
 }
 
-// StateDelete deletes one key, with ifVersion as in StatePut.
+// StateDelete deletes one key, with ifVersion as in StatePut. A key that is not
+// there is an *edge.Error, NotFound.
 func (a *Agent) StateDelete(ctx context.Context, function, key string, ifVersion *int64) error {
+	if ifVersion == nil {
+		if _, err := a.StateGet(ctx, function, key); err != nil {
+			return err
+		}
+	}
 	return a.writeState(ctx, function, functions.StateWrite{Op: functions.StateDelete, Key: key}, ifVersion)
 }
 

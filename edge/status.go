@@ -148,7 +148,7 @@ type Invoked struct {
 	Returned   string             `json:"returned,omitempty"` // JSON text
 	Published  []string           `json:"published,omitempty"`
 	Error      *functions.Failure `json:"error,omitempty"`
-	Took       float64            `json:"tookSeconds"`
+	Took       float64            `json:"tookSeconds,omitempty"` // 0 if it did not get to an end
 }
 
 // A Query chooses lines of a log or a trail, or dead letters.

@@ -29,12 +29,14 @@ import (
 //	epoch, revision  the hub's position that the definitions belong to
 //	session          the present generation of the broker's session
 //	versions         versions of state below this one may be in use
+//	clock            what the clocks showed when something expiring was written last
 
 const (
 	metaEpoch    = "epoch"
 	metaRevision = "revision"
 	metaSession  = "session"
 	metaVersions = "versions"
+	metaClock    = "clock"
 )
 
 // Functions returns the functions that the node is told to run, by name. One

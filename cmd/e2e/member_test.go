@@ -40,7 +40,7 @@ func child() (err error, is bool) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if len(os.Args) > 1 && os.Args[1] == cmdnode.RunnerCommand {
-		return cmdnode.Runner(ctx), true
+		return cmdnode.Runner(ctx, nil), true
 	}
 	text := os.Getenv(memberEnv)
 	if text == "" {

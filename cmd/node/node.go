@@ -28,14 +28,6 @@ import (
 	"github.com/sedge-iot/sedge/functions/process"
 )
 
-// A Carrier is a bus, and how its link to the broker is.
-type Carrier struct {
-	Bus        agent.Bus
-	Connected  func() (ok bool, why string) // and subscribed; nil: always
-	Reconnects func() int                   // connections after the first, of all links; nil: there is no link that could break
-	Cluster    *agent.Cluster               // that the node is in, as Options.Cluster makes it; nil: in none
-}
-
 // A Node is a store, an agent and what runs functions for it.
 type Node struct {
 	Agent *agent.Agent
@@ -128,9 +120,9 @@ func (o Options) Dial(lg *slog.Logger) func(*store.Store) (Carrier, error) {
 			return Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: "like --mqtt mqtt://localhost:1883"}
 		}
 		return Carrier{
-			Bus:        c,
-			Connected:  func() (bool, string) { return connected(c.Status()) },
-			Reconnects: func() int { s := c.Status(); return s.In.Reconnects + s.Out.Reconnects },
+			Bus:       c,
+			Connected: func() (bool, string) { return connected(c.Status()) },
+			Metrics:   linkMetrics(c.Status),
 		}, nil
 	}
 }
