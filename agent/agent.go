@@ -27,10 +27,14 @@ type Bus interface {
 	Run(ctx context.Context, hear func(devices.Message)) error
 	// Subscribe sets the filters to hear, in MQTT's form.
 	Subscribe(filters []string)
-	// Publish sends p and calls done once: with nil when the broker has it,
-	// [devices.ErrLost] if the connection ended on it, or another error if it
-	// was not sent at all.
-	Publish(p devices.Publication, done func(error))
+	// Line names the connection that publishes go out on now, by any value that is
+	// equal to itself alone; nil: there is none, or it cannot break. A connection is
+	// named only once all that was given to those before it has its outcome.
+	Line() any
+	// PublishOn sends p over that line and calls done once: with nil when the broker
+	// has it, [devices.ErrLost] if the connection ended on it, or another error if it
+	// was not sent at all, such as because that line is no more.
+	PublishOn(line any, p devices.Publication, done func(error))
 	// Pause stops hearing without losing anything: the broker keeps what
 	// comes until Resume.
 	Pause()
@@ -46,6 +50,8 @@ type Config struct {
 	Logger    *slog.Logger
 	Unacked   int           // how many messages may be unacknowledged before the rest is stored at once; 0 for 1,024
 	Hold      time.Duration // how long a delivery may wait before it is stored; 0 for 50 ms
+
+	Cluster *Cluster // or nil: the node is in none
 
 	// Connected says whether the bus has its broker and hears what it is to hear;
 	// nil: always.
@@ -65,15 +71,16 @@ type Agent struct {
 	seq    atomic.Int64 // positions in inbox and outbox
 	heard  atomic.Int64 // messages
 	ending atomic.Bool  // what comes now is left to the next process
-	load   load
+	leads  atomic.Bool  // this node works for the cluster
 
-	routes atomic.Pointer[routes]
-	valve  *valve
-	loops  loops
-	timers *timers
-	trail  *ring[edge.Step]
-	logs   *ring[edge.LogLine]
-	work   sync.WaitGroup // starts, closings and loads of functions
+	own     *ear
+	cluster *ear          // or nil
+	crowd   chan struct{} // holds a token when an ear was paused
+	loops   loops
+	timers  *timers
+	trail   *ring[edge.Step]
+	logs    *ring[edge.LogLine]
+	work    sync.WaitGroup // starts, closings and loads of functions
 
 	changing sync.Mutex // held while a definition is changed
 
@@ -93,13 +100,16 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		Config:    cfg,
 		boot:      newBoot(),
-		valve:     newValve(cfg.Bus),
+		crowd:     make(chan struct{}, 1),
 		trail:     newRing[edge.Step](1024),
 		logs:      newRing[edge.LogLine](1024),
 		functions: map[string]*function{},
 	}
 	a.timers = newTimers(a)
-	a.routes.Store(&routes{})
+	a.own = newEar(a, cfg.Bus, false)
+	if cfg.Cluster != nil {
+		a.cluster = newEar(a, cfg.Cluster.Bus, true)
+	}
 	if err := a.recover(); err != nil {
 		return nil, fmt.Errorf("recover what was under way: %w", err)
 	}
@@ -119,7 +129,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stopWorking()
 	var g errgroup.Group
 	g.Go(func() error { return a.timers.run(working) })
-	g.Go(func() error { return a.watchDisk(working) })
+	g.Go(func() error { return a.watch(working) })
 	g.Go(func() error { return a.checkpoints(working) })
 	for _, f := range a.all() {
 		f.begin()
@@ -130,20 +140,27 @@ func (a *Agent) Run(ctx context.Context) error {
 	bus := make(chan error, 1)
 	busCtx, stopBus := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBus()
-	go func() { bus <- a.Bus.Run(busCtx, a.hear) }() // awaited below
+	leading, stopLeading := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLeading()
+	led := make(chan error, 1)
+	go func() { led <- a.standBy(leading) }()                // awaited below
+	go func() { bus <- a.own.bus.Run(busCtx, a.own.hear) }() // awaited below
 
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-bus:
 		bus <- nil
+	case err = <-led:
+		led <- nil
 	case err = <-stored:
 		stored <- nil
 	}
 	a.ending.Store(true)
+	stopLeading()
 	a.finish()
 	stopBus()
-	err = errors.Join(err, <-bus)
+	err = errors.Join(err, <-led, <-bus)
 	stopWorking()
 	err = errors.Join(err, g.Wait())
 	a.work.Wait()

@@ -44,11 +44,20 @@ func startNode(t *testing.T, dir string, b *bus, box *sandbox) *node {
 	return n
 }
 
-// start starts a node as cfg has it, in the data directory dir.
+// start starts a node as cfg has it, in the data directory dir. All bubbles are
+// one boot of a machine that was started an hour before.
 func start(t *testing.T, dir string, box *sandbox, cfg Config) *node {
 	t.Helper()
+	return startBy(t, store.Clock{
+		Boot: "this", Since: func() time.Duration { return time.Hour + time.Since(bubbleBegan) }, Wall: time.Now,
+	}, dir, box, cfg)
+}
+
+// startBy is start by another clock.
+func startBy(t *testing.T, clock store.Clock, dir string, box *sandbox, cfg Config) *node {
+	t.Helper()
 	lg := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	st, err := store.Open(dir, lg)
+	st, err := store.OpenBy(clock, dir, lg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,11 +66,6 @@ func start(t *testing.T, dir string, box *sandbox, cfg Config) *node {
 	a, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
-	}
-	a.timers.since = func() time.Duration { return time.Hour + time.Since(bubbleBegan) }
-	a.timers.born = a.timers.since()
-	for _, timer := range a.timers.queue {
-		timer.due = a.timers.dueOnOurClock(timer.Timer)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

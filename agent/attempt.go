@@ -18,8 +18,31 @@ type attempt struct {
 	w  *worker
 	id string
 
-	mu    sync.Mutex
-	reads map[string]int64 // versions of the keys it has read; guarded by mu
+	mu      sync.Mutex
+	reads   map[string]int64 // versions of the keys it has read; guarded by mu
+	refused bool             // it asked for state, and has none; guarded by mu
+}
+
+// errKeepsNothing is the end of an attempt that wants something kept on a node.
+var errKeepsNothing = &functions.Failure{
+	Code: functions.CodeRefused,
+	Message: "state and timers are kept on one node, and with placement.mode: one the next event may run on another: " +
+		"pin the function to a node (placement.nodes), or let each run it",
+}
+
+// keeps reports whether the attempt may have something kept on this node.
+func (t *attempt) keeps() bool { return t.w.plan.home != shared && !t.d.lane.shared }
+
+// refusesState reports whether there is no state for the attempt, and remembers that
+// it asked.
+func (t *attempt) refusesState() bool {
+	if t.keeps() {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refused = true
+	return true
 }
 
 func (t *attempt) invocation() functions.Invocation {
@@ -33,6 +56,9 @@ func (t *attempt) invocation() functions.Invocation {
 
 // Get reads a key and remembers which version of it the attempt has seen.
 func (t *attempt) Get(key string) ([]byte, error) {
+	if t.refusesState() {
+		return nil, errKeepsNothing
+	}
 	value, version, err := t.f.a.Store.Get(t.f.name, key)
 	if err != nil {
 		return nil, err
@@ -50,6 +76,9 @@ func (t *attempt) Get(key string) ([]byte, error) {
 
 // Peek reads a key whose later change does not matter.
 func (t *attempt) Peek(key string) ([]byte, error) {
+	if t.refusesState() {
+		return nil, errKeepsNothing
+	}
 	value, _, err := t.f.a.Store.Get(t.f.name, key)
 	return value, err
 }
@@ -63,7 +92,8 @@ func (t *attempt) Publish(p devices.Publication) error {
 	t.f.meter(1)
 	t.f.remember(p, t.d.event.Hops+1)
 	done := make(chan error, 1)
-	t.f.a.Bus.Publish(p, func(err error) { done <- err })
+	bus := t.d.lane.bus(t.f.a)
+	bus.PublishOn(bus.Line(), p, func(err error) { done <- err })
 	return <-done
 }
 
@@ -75,6 +105,9 @@ func (t *attempt) Log(level functions.Level, text string) {
 // Done takes the outcome and does what follows from it.
 func (t *attempt) Done(o functions.Outcome) {
 	f := t.f
+	if t.asked() && (o.Err == nil || o.Err.Code == functions.CodeThrown) {
+		o.Err = errKeepsNothing
+	}
 	f.mu.Lock()
 	switch {
 	case o.Err == nil:
@@ -92,13 +125,23 @@ func (t *attempt) Done(o functions.Outcome) {
 	f.lastRun = t.w.last
 	f.runtime.add(o.Took)
 	f.outcome[outcomeName(o.Err)]++
+	left := t.d.stage == gone
 	f.mu.Unlock()
-	if o.Err != nil {
+	switch {
+	case left: // to another node: what it asks for is void
+	case o.Err != nil:
 		f.failed(t, o.Err, alone)
-	} else {
+	default:
 		f.succeeded(t, o)
 	}
 	f.pump()
+}
+
+// asked reports whether the attempt asked for state that it has not.
+func (t *attempt) asked() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refused
 }
 
 // leaveLocked notes that the attempt is no longer under way.

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -58,15 +59,20 @@ type line struct {
 	wake chan struct{} // holds a token when there may be something to hear
 	sent chan struct{} // holds a token when something was published
 
-	conn   int // which connection this is; guarded by b.mu, as is all below
-	dead   bool
-	paused bool
-	flight []*publish // sent and not confirmed
+	conn    int // which connection this is; guarded by b.mu, as is all below
+	dead    bool
+	ending  bool // a connection has ended, and not all that was on it is told so
+	paused  bool
+	flight  []*publish // on its way to the broker
+	arrived []*publish // there, and not confirmed
 }
+
+var errNoConnection = errors.New("no connection")
 
 type publish struct {
 	devices.Publication
-	done func(error)
+	done  func(error)
+	ready bool // to be confirmed; guarded by the broker's mu
 }
 
 func stir(c chan struct{}) {
@@ -139,6 +145,9 @@ func (a *puback) Ack() {
 
 // carry lets publishes arrive, one after the other, and confirms them.
 func (l *line) carry(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	turn := make(chan struct{}, 1) // confirmations are told one after another
 	for {
 		if l := l.b.g.luck("carriage"); l.chance(3) {
 			time.Sleep(l.upTo(80 * time.Millisecond))
@@ -148,11 +157,12 @@ func (l *line) carry(ctx context.Context) {
 		if len(l.flight) > 0 {
 			p = l.flight[0]
 			l.flight = l.flight[1:]
+			l.arrived = append(l.arrived, p)
 			l.b.out = append(l.b.out, p.Publication)
 		}
 		l.b.mu.Unlock()
 		if p != nil {
-			p.done(nil)
+			wg.Go(func() { l.confirm(p, turn) })
 			continue
 		}
 		select {
@@ -160,6 +170,32 @@ func (l *line) carry(ctx context.Context) {
 			return
 		case <-l.sent:
 		}
+	}
+}
+
+// confirm confirms a publish that has arrived; those on one topic in their order,
+// as brokers have to, those on different topics in any.
+func (l *line) confirm(p *publish, turn chan struct{}) {
+	if luck := l.b.g.luck("confirmation"); luck.chance(3) {
+		time.Sleep(luck.upTo(80 * time.Millisecond))
+	}
+	turn <- struct{}{}
+	defer func() { <-turn }()
+	l.b.mu.Lock()
+	p.ready = true
+	var confirmed []*publish
+	held := map[string]bool{}
+	l.arrived = slices.DeleteFunc(l.arrived, func(q *publish) bool {
+		if !q.ready || held[q.Topic] {
+			held[q.Topic] = true
+			return false
+		}
+		confirmed = append(confirmed, q)
+		return true
+	})
+	l.b.mu.Unlock()
+	for _, q := range confirmed {
+		q.done(nil)
 	}
 }
 
@@ -175,31 +211,52 @@ func (l *line) end(dead bool) {
 	l.b.mu.Lock()
 	was := l.dead
 	l.conn++
-	l.dead = l.dead || dead
-	flight := l.flight
-	l.flight = nil
+	l.ending, l.dead = true, l.dead || dead
+	flight, unconfirmed := l.flight, append(l.arrived, l.flight...)
+	l.flight, l.arrived = nil, nil
 	for i, p := range flight {
 		if i < arrived && !was {
 			l.b.out = append(l.b.out, p.Publication)
 		}
 	}
 	l.b.mu.Unlock()
-	for _, p := range flight {
+	for _, p := range unconfirmed {
 		p.done(devices.ErrLost)
 	}
+	l.b.mu.Lock()
+	l.ending = false
+	l.b.mu.Unlock()
 	stir(l.wake)
 }
 
 func (l *line) Subscribe([]string) {}
 
-func (l *line) Publish(p devices.Publication, done func(error)) {
+// A connection is what Line returns.
+type connection struct {
+	l *line
+	n int
+}
+
+func (l *line) Line() any {
 	l.b.mu.Lock()
-	if l.dead {
+	defer l.b.mu.Unlock()
+	if l.ending {
+		return nil
+	}
+	return connection{l, l.conn}
+}
+
+func (l *line) PublishOn(line any, p devices.Publication, done func(error)) {
+	if luck := l.b.g.luck("preemption"); luck.chance(8) {
+		time.Sleep(luck.upTo(5 * time.Millisecond))
+	}
+	l.b.mu.Lock()
+	if l.dead || l.ending || line != (connection{l, l.conn}) {
 		l.b.mu.Unlock()
-		done(devices.ErrLost)
+		done(errNoConnection)
 		return
 	}
-	l.flight = append(l.flight, &publish{p, done})
+	l.flight = append(l.flight, &publish{Publication: p, done: done})
 	l.b.mu.Unlock()
 	stir(l.sent)
 }

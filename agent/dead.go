@@ -109,19 +109,19 @@ func (a *Agent) letters(function string, ids []int64, do func(store.DeadLetter) 
 }
 
 // redrive moves a dead letter back to the inbox, in one transaction, behind
-// what waits in its lane.
+// what waits in its lane. Whatever the function's placement, it runs on the node
+// that has kept it.
 func (f *function) redrive(ctx context.Context, l store.DeadLetter) error {
 	ev := l.Event
 	ev.Redriven = true
 	ev.Hops = 0
-	lane := l.Lane
 	d := &delivery{
 		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: time.Now(),
 	}
 	done := make(chan error, 1)
 	f.mu.Lock()
 	f.counts.Taken++
-	ln := f.laneLocked(lane)
+	ln := f.laneLocked(laneID{key: l.Lane})
 	f.appendLocked(ln, d)
 	d.stage = committing
 	c := &store.Change{Undead: []int64{l.ID}}
@@ -145,7 +145,7 @@ func (f *function) redrive(ctx context.Context, l store.DeadLetter) error {
 func (a *Agent) resend(ctx context.Context, l store.DeadLetter) error {
 	f := a.claim(l.Function)
 	f.mu.Lock()
-	ln := f.laneLocked(l.Lane)
+	ln := f.laneLocked(laneID{key: l.Lane})
 	og := &outgoing{f: f, lane: ln, row: true, state: lost, Outgoing: store.Outgoing{
 		Seq: a.seq.Add(1), Function: l.Function, Lane: l.Lane,
 		Publication: devices.Publication{Topic: l.Event.Topic, Payload: l.Event.Payload, QoS: l.Event.QoS},

@@ -24,7 +24,7 @@ func (a *Agent) recover() error {
 	}
 	a.seq.Store(max(r.NextSeq, r.NextSent))
 	for _, d := range defs {
-		p, err := newPlan(d.Function)
+		p, err := newPlan(d.Function, a.Node)
 		if err != nil {
 			a.Logger.Error("stored function does not compile; deploy it again", "fn", d.Function.Name(), "err", err)
 			continue
@@ -66,7 +66,7 @@ func (a *Agent) recoverInbox(rows []store.Delivery) {
 		if most := now.Add(time.Duration(f.manifest().Spec.Delivery.Retry.Max)); d.due.After(most) {
 			d.due = most // the clock was set back
 		}
-		l := f.laneLocked(row.Lane)
+		l := f.laneLocked(laneID{key: row.Lane})
 		d.lane = l
 		l.list = append(l.list, d)
 		l.rows++
@@ -90,7 +90,7 @@ func (a *Agent) recoverOutbox(rows []store.Outgoing) {
 			f.plan = &plan{}
 			a.functions[row.Function] = f
 		}
-		l := f.laneLocked(row.Lane)
+		l := f.laneLocked(laneID{key: row.Lane})
 		f.queueLocked(l, []*outgoing{{f: f, lane: l, Outgoing: row, state: lost, row: true}})
 		f.lost = true
 	}
@@ -105,9 +105,12 @@ func (a *Agent) Put(ctx context.Context, d edge.Definition) error {
 	if err := functions.Validate(d.Function.Manifest); err != nil {
 		return invalid(d.Function.Name(), err)
 	}
-	p, err := newPlan(d.Function)
+	p, err := newPlan(d.Function, a.Node)
 	if err != nil {
 		return invalid(d.Function.Name(), err)
+	}
+	if p.home == shared && a.cluster == nil {
+		return noCluster(d.Function.Name())
 	}
 	f := a.claim(d.Function.Name())
 	w, err := a.tryOut(ctx, f, d, p)
@@ -162,7 +165,7 @@ func (a *Agent) tryOut(ctx context.Context, f *function, d edge.Definition, p *p
 	f.mu.Lock()
 	same := !f.removed.Load() && f.def.Function.Revision == d.Function.Revision && f.failing == ""
 	f.mu.Unlock()
-	if same || !d.Enabled {
+	if same || !d.Enabled || p.home == elsewhere {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
@@ -295,29 +298,17 @@ func (f *function) withdraw(d *delivery, why string) {
 	f.pump()
 }
 
-// reroute makes the routes anew from what is defined, and tells the bus.
-func (a *Agent) reroute() {
-	a.mu.Lock()
-	rt := &routes{}
-	for _, f := range a.functions {
-		if f.removed.Load() {
-			continue
-		}
-		f.mu.Lock()
-		for i, t := range f.plan.triggers {
-			if t.spec.MQTT != nil {
-				rt.trie.Add(t.filter, route{f, i})
-				rt.filters = append(rt.filters, t.filter.MQTT())
-			}
-		}
-		f.mu.Unlock()
-	}
-	a.routes.Store(rt)
-	a.mu.Unlock()
-	slices.Sort(rt.filters)
-	a.Bus.Subscribe(slices.Compact(rt.filters))
-}
-
 func notFound(name string) *edge.Error {
 	return &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("there is no function %s on this node", name), Hint: "see what there is: sedge list"}
+}
+
+// Current returns the revision of a function that is in force, if there is one.
+func (a *Agent) Current(name string) (functions.Revision, bool) {
+	f := a.function(name)
+	if f == nil {
+		return "", false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.def.Function.Revision, true
 }

@@ -1,7 +1,7 @@
 package agent
 
 import (
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -40,6 +40,7 @@ type delivery struct {
 	answer   func(answer)    // called once with how it ended, or nil
 
 	stage   stage
+	left    bool // gone, and left to another node
 	row     bool // it has, or is getting, a row in the inbox
 	counted bool // for the inbox's quota
 	attempt int  // attempts used up
@@ -73,12 +74,12 @@ func (d *delivery) remove(c *store.Change) {
 
 // waitsFor reports whether one of d's publishes is in that state.
 func (d *delivery) waitsFor(s outState) bool {
-	for _, og := range d.out {
-		if og.state == s {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.out, func(og *outgoing) bool { return og.state == s })
+}
+
+// confirmed reports whether the broker has all of d's publishes.
+func (d *delivery) confirmed() bool {
+	return !slices.ContainsFunc(d.out, func(og *outgoing) bool { return og.state != confirmed })
 }
 
 // takeReceipt returns d's receipt, or nil if it has none or it was taken before.
@@ -88,59 +89,16 @@ func (d *delivery) takeReceipt() *receipt {
 	return r
 }
 
-// A receipt stands for a message until each of its deliveries is settled: done
-// or stored. The last one acknowledges the message. A nil receipt is settled.
-type receipt struct {
-	ack  devices.Acknowledger // or nil
-	load *load                // counts it until it is settled, or nil
-	size int                  // of the message, bytes
-	left atomic.Int32
-}
-
-// newReceipt returns a receipt for a message that n have to settle.
-func newReceipt(a *Agent, n int, ack devices.Acknowledger, size int) *receipt {
-	r := &receipt{ack: ack, load: &a.load, size: size}
-	r.left.Store(int32(n))
-	r.load.add(1, size)
-	return r
-}
-
-// join returns a receipt that settles a and b.
-func join(a, b *receipt) *receipt {
-	r := &receipt{ack: acknowledge(func() { a.settle(); b.settle() })}
-	r.left.Store(1)
-	return r
-}
-
-// acknowledge is a function as an Acknowledger.
-type acknowledge func()
-
-// Ack calls the function.
-func (f acknowledge) Ack() { f() }
-
-func (r *receipt) settle() {
-	if r == nil || r.left.Add(-1) != 0 {
-		return
-	}
-	if r.load != nil {
-		r.load.add(-1, -r.size)
-	}
-	if r.ack != nil {
-		r.ack.Ack()
-	}
-}
-
-// settle settles all of rs.
-func settle(rs []*receipt) {
-	for _, r := range rs {
-		r.settle()
-	}
+// A laneID names a lane of a function.
+type laneID struct {
+	key    string
+	shared bool // for the cluster: nothing of the lane is ever stored on this node
 }
 
 // A lane is the deliveries of one function that run one after another: those
 // of one device, usually. It lives while there are any, or publishes of theirs.
 type lane struct {
-	key    string
+	laneID
 	list   []*delivery // unfinished, in order: first those publishing, then at most one under way, then the waiting
 	memory int         // bytes of events that wait in memory
 	rows   int         // how many of list have a row in the inbox
@@ -177,6 +135,23 @@ func (l *lane) committing() bool {
 	return false
 }
 
+// unsent returns the lane's publishes that are not confirmed, in order: those in
+// the outbox, or, in a shared lane, those that its deliveries wait for.
+func (l *lane) unsent() []*outgoing {
+	if !l.shared {
+		return l.out
+	}
+	var out []*outgoing
+	for _, d := range l.list {
+		for _, og := range d.out {
+			if og.state != confirmed {
+				out = append(out, og)
+			}
+		}
+	}
+	return out
+}
+
 func (l *lane) empty() bool { return len(l.list) == 0 && len(l.out) == 0 && l.stale == 0 }
 
 // An outgoing is one publish of a successful attempt, until it is confirmed.
@@ -194,7 +169,7 @@ type outState uint8
 
 const (
 	sending outState = iota // the bus has it
-	queued                  // in the outbox, to be handed to the bus
+	queued                  // to be handed to the bus
 	lost                    // waits to be repeated
 	confirmed
 )

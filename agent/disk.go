@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,7 +48,6 @@ func (l *load) low(most int) bool {
 type valve struct {
 	bus     Bus
 	against atomic.Uint32 // reasons
-	crowd   chan struct{} // holds a token when crowded was set
 
 	mu sync.Mutex // held while against and the bus are brought into line
 }
@@ -60,7 +60,7 @@ const (
 	failing                    // the disk is full or fails
 )
 
-func newValve(bus Bus) *valve { return &valve{bus: bus, crowd: make(chan struct{}, 1)} }
+func newValve(bus Bus) *valve { return &valve{bus: bus} }
 
 // set notes that r stands against hearing, or no longer does, and reports
 // whether that is new.
@@ -85,48 +85,37 @@ func (v *valve) set(r reason, stands bool) bool {
 func (v *valve) has(r reason) bool { return reason(v.against.Load())&r != 0 }
 func (v *valve) shut() bool        { return v.against.Load() != 0 }
 
-// relieve leaves what comes with the broker while far more is unacknowledged
-// than the disk can take in. It is called for each message, and must be quick.
-func (a *Agent) relieve() {
-	if !a.load.full(a.Unacked) || a.valve.has(crowded) || !a.valve.set(crowded, true) {
-		return
-	}
-	a.Logger.Warn("hearing paused: the disk does not keep up", "unacked", a.load.messages.Load(), "bytes", a.load.bytes.Load())
-	select {
-	case a.valve.crowd <- struct{}{}:
-	default:
-	}
-}
-
-// watchDisk keeps the valve shut while the disk is full or fails, for nothing
-// can be stored then, and what is not stored must not be acknowledged; and
-// opens it once what was too much has become little.
-func (a *Agent) watchDisk(ctx context.Context) error {
+// watch keeps the node's own valve shut while the disk is full or fails, for
+// nothing can be stored then, and what is not stored must not be acknowledged; and
+// opens either valve once what was too much has become little.
+func (a *Agent) watch(ctx context.Context) error {
 	for {
 		err := a.Store.Healthy()
-		switch changed := a.valve.set(failing, err != nil); {
+		switch changed := a.own.valve.set(failing, err != nil); {
 		case changed && err != nil:
 			a.Logger.Error("hearing paused: the disk fails", "err", err)
 		case changed:
 			a.Logger.Info("the disk works again")
 		}
 		var again <-chan time.Time
-		switch {
-		case !a.valve.has(crowded):
-		case a.load.low(a.Unacked):
-			a.valve.set(crowded, false)
-			a.Logger.Info("hearing resumed: the disk has caught up")
-		default:
-			again = time.After(100 * time.Millisecond)
+		for _, e := range a.ears() {
+			if e.reopen() {
+				again = time.After(100 * time.Millisecond)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-a.Store.Health():
-		case <-a.valve.crowd:
+		case <-a.crowd:
 		case <-again:
 		}
 	}
+}
+
+// paused reports whether some ear leaves what comes with its broker.
+func (a *Agent) paused() bool {
+	return slices.ContainsFunc(a.ears(), func(e *ear) bool { return e.valve.shut() })
 }
 
 // Checks returns what the node needs to be ready, and whether it has it.
@@ -141,9 +130,15 @@ func (a *Agent) Checks() []edge.Check {
 	} else if r := a.Store.Report(); r != nil {
 		store.Why = "was damaged and salvaged: " + r.Reason
 	}
-	hearing := edge.Check{Name: "hearing", OK: !a.valve.shut()}
+	hearing := edge.Check{Name: "hearing", OK: !a.paused()}
 	if !hearing.OK {
-		hearing.Why = "paused: more waits than the disk takes in"
+		hearing.Why = "paused: more waits than can be taken in"
 	}
-	return []edge.Check{broker, store, hearing}
+	checks := []edge.Check{broker, store, hearing}
+	if a.leads.Load() && a.Cluster.Connected != nil {
+		cluster := edge.Check{Name: "cluster"}
+		cluster.OK, cluster.Why = a.Cluster.Connected()
+		checks = append(checks, cluster)
+	}
+	return checks
 }

@@ -24,7 +24,12 @@ func (f *function) succeeded(t *attempt, o functions.Outcome) {
 		f.failed(t, fail, false)
 		return
 	}
-	if len(o.Effects.State) == 0 && len(o.Effects.Timers) == 0 {
+	stateless := len(o.Effects.State) == 0 && len(o.Effects.Timers) == 0
+	if !stateless && !t.keeps() {
+		f.failed(t, errKeepsNothing, false)
+		return
+	}
+	if stateless {
 		if !t.fresh() {
 			f.again(t)
 			return
@@ -71,7 +76,8 @@ func (f *function) meter(n int) {
 }
 
 // publish hands pubs to the bus: the delivery is done when the broker has them.
-// If the lane has older publishes in the outbox, these queue behind them.
+// If the lane has older publishes that wait, these queue behind them: in the
+// outbox, or, in a shared lane, in memory.
 func (f *function) publish(t *attempt, o functions.Outcome, pubs []devices.Publication) {
 	d := t.d
 	f.mu.Lock()
@@ -90,17 +96,27 @@ func (f *function) publish(t *attempt, o functions.Outcome, pubs []devices.Publi
 	d.stage = handing
 	d.out = nil // of an attempt before
 	for _, p := range pubs {
-		d.out = append(d.out, f.outgoing(d, p))
+		og := f.outgoing(d, p)
+		if d.lane.shared {
+			og.state = queued
+		}
+		d.out = append(d.out, og)
 	}
-	out := d.out
+	out, line := d.out, d.lane.bus(f.a).Line()
 	f.step(step, &d.event)
 	f.mu.Unlock()
 	t.answer(o, step.Published)
-	f.send(out)
+	if d.lane.shared {
+		f.drain(d.lane)
+	} else {
+		f.send(line, out)
+	}
 	var room [4]*receipt
 	f.mu.Lock()
 	l := d.lane
-	d.stage = publishing
+	if d.stage == handing { // still: nobody has left it to another node
+		d.stage = publishing
+	}
 	settled := f.confirmedLocked(l, room[:0])
 	if d.stage == publishing && d.waitsFor(lost) {
 		f.toOutboxLocked(l, d)
@@ -118,7 +134,7 @@ func (f *function) confirmedLocked(l *lane, settled []*receipt) []*receipt {
 	for len(l.list) > 0 {
 		d := l.list[0]
 		behind := len(d.out) > 0 && (len(l.out) > 0 || l.stale > 0)
-		if d.stage != publishing || behind || d.waitsFor(lost) || d.waitsFor(sending) {
+		if d.stage != publishing || behind || !d.confirmed() {
 			break
 		}
 		if d.stored() {
@@ -128,8 +144,9 @@ func (f *function) confirmedLocked(l *lane, settled []*receipt) []*receipt {
 		}
 		f.latency.add(time.Since(d.heard))
 		f.seen.done(d)
-		f.oweLocked(d)
-		settled = append(settled, f.finishLocked(d, edge.StepDone))
+		before := f.owedBeforeLocked(l.laneID)
+		f.doneLocked(d)
+		settled = append(settled, before.holdBack(f.finishLocked(d, edge.StepDone)))
 	}
 	return settled
 }

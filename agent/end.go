@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,6 +66,15 @@ func (f *function) end(patience, last context.Context) {
 
 // await returns when ok, which is called with mu held, says so, or ctx is done.
 func (f *function) await(ctx context.Context, ok func() bool) {
+	moved := make(chan struct{}, 1)
+	f.mu.Lock()
+	f.awaited = append(f.awaited, moved)
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.awaited = slices.DeleteFunc(f.awaited, func(c chan struct{}) bool { return c == moved })
+		f.mu.Unlock()
+	}()
 	for {
 		f.mu.Lock()
 		done := ok()
@@ -73,7 +83,7 @@ func (f *function) await(ctx context.Context, ok func() bool) {
 			return
 		}
 		select {
-		case <-f.moved:
+		case <-moved:
 		case <-ctx.Done():
 			return
 		}
@@ -100,7 +110,7 @@ func (f *function) busyLocked() bool {
 func (f *function) storeRestLocked() {
 	f.refuseWaitingLocked()
 	for _, l := range f.lanes {
-		if n := len(l.list); n > l.rows && !l.committing() && l.list[0].answer == nil {
+		if n := len(l.list); n > l.rows && !l.shared && !l.committing() && l.list[0].answer == nil {
 			f.storeLocked(l, l.list[n-1], "the agent ended")
 		}
 	}

@@ -124,6 +124,10 @@ func (f *function) finishWithLocked(c *store.Change, d *delivery, what edge.Step
 		}
 		f.complain(err)
 		f.mu.Lock()
+		if d.stage == gone { // left to another node meanwhile, which may run it again
+			f.mu.Unlock()
+			return
+		}
 		l := d.lane
 		r := f.finishLocked(d, what)
 		f.readyLocked(l, time.Now())
@@ -146,6 +150,10 @@ func (f *function) complain(err error) {
 func (f *function) refuse(t *attempt, fail *functions.Failure) {
 	t.answer(functions.Outcome{Err: fail}, nil)
 	f.mu.Lock()
+	if t.d.stage == gone {
+		f.mu.Unlock()
+		return
+	}
 	f.lastErr = fail
 	f.log(t.id, functions.LevelError, failureText(fail))
 	f.step(edge.Step{What: edge.StepDiscarded, Why: fail.Message, Attempt: 1, Invocation: t.id}, &t.d.event)

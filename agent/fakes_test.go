@@ -40,7 +40,9 @@ func (b *bus) Subscribe(filters []string) {
 	b.filters = filters
 }
 
-func (b *bus) Publish(p devices.Publication, done func(error)) {
+func (b *bus) Line() any { return nil }
+
+func (b *bus) PublishOn(_ any, p devices.Publication, done func(error)) {
 	b.mu.Lock()
 	if b.isAway {
 		b.mu.Unlock()

@@ -23,7 +23,7 @@ type function struct {
 	mu       sync.Mutex
 	def      edge.Definition // guarded by mu, as is all below
 	plan     *plan           // what the definition compiles to
-	lanes    map[string]*lane
+	lanes    map[laneID]*lane
 	ready    []*lane // that could run their next delivery now
 	running  int     // attempts under way, on any worker
 	suspects int     // deliveries that must run alone
@@ -42,7 +42,7 @@ type function struct {
 	pausedBy string               // why the node has paused it, or ""
 	closing  bool                 // the agent is ending: nothing starts
 	closed   bool                 // and nothing is waited for
-	moved    chan struct{}        // holds a token when something has moved since closing
+	awaited  []chan struct{}      // each gets a token when something has moved
 
 	alarm   *time.Timer // calls tick
 	alarmAt time.Time   // zero if not set
@@ -64,7 +64,7 @@ type function struct {
 
 func (a *Agent) newFunction(name string) *function {
 	f := &function{
-		a: a, name: name, lanes: map[string]*lane{}, workers: map[*worker]struct{}{}, moved: make(chan struct{}, 1),
+		a: a, name: name, lanes: map[laneID]*lane{}, workers: map[*worker]struct{}{},
 		rate: rate.NewLimiter(rate.Inf, 0), sheds: map[string]int64{}, outcome: map[string]int64{},
 	}
 	f.seen.init()
@@ -115,9 +115,10 @@ func (f *function) take(h *hearing, hits []hit, r *receipt) {
 			return
 		}
 	}
-	if f.closing { // left to the next process: r is never settled
+	if f.closing || h.ear.deaf() { // left to the next process, or the next node
 		f.counts.Taken--
 		f.mu.Unlock()
+		r.abandon()
 		return
 	}
 	v := f.decideLocked(h, hits)
@@ -141,7 +142,7 @@ func (f *function) take(h *hearing, hits []hit, r *receipt) {
 func (f *function) followLocked(h *hearing, v *ruling, r *receipt) *receipt {
 	full := ""
 	if v.event.QoS == 0 && (v.runs || v.failure != nil) {
-		full = f.fullLocked(v.lane, len(h.Topic)+len(h.Payload))
+		full = f.fullLocked(laneID{v.lane, h.ear.shared}, len(h.Topic)+len(h.Payload))
 	}
 	switch {
 	case full != "":
@@ -156,11 +157,11 @@ func (f *function) followLocked(h *hearing, v *ruling, r *receipt) *receipt {
 		d := f.newDelivery(v.event, h, r)
 		d.key = v.key
 		f.seen.bind(d)
-		f.admitLocked(d, v.lane, h.now)
+		f.admitLocked(d, laneID{v.lane, h.ear.shared}, h.now)
 		return now
 	case v.failure != nil:
 		d := f.newDelivery(v.event, h, r)
-		f.appendLocked(f.laneLocked(f.loner()), d)
+		f.appendLocked(f.laneLocked(laneID{f.loner(), h.ear.shared}), d)
 		f.buryLocked(d, v.failure)
 		return nil
 	}
@@ -184,14 +185,18 @@ func (f *function) newDelivery(ev devices.Event, h *hearing, r *receipt) *delive
 	return d
 }
 
-// admitLocked lines d up in the lane of that key.
-func (f *function) admitLocked(d *delivery, key string, now time.Time) {
-	l := f.laneLocked(key)
+// admitLocked lines d up in that lane.
+func (f *function) admitLocked(d *delivery, id laneID, now time.Time) {
+	l := f.laneLocked(id)
 	f.appendLocked(l, d)
-	if l.rows > 0 || d.receipt != nil && f.a.load.high(f.a.Unacked) {
+	if l.rows > 0 || d.receipt != nil && f.a.own.load.high(f.a.Unacked) {
 		f.storeLocked(l, d, "behind stored ones of its lane")
 	}
 	f.readyLocked(l, now)
+	if l.shared {
+		f.makeRoomLocked()
+		return
+	}
 	f.armLocked(now.Add(f.a.Hold))
 }
 
@@ -206,7 +211,7 @@ const (
 )
 
 // fullLocked says why an event of that size has no room in memory, or "".
-func (f *function) fullLocked(lane string, size int) string {
+func (f *function) fullLocked(lane laneID, size int) string {
 	switch l := f.lanes[lane]; {
 	case f.memory+size+perEvent > maxMemory:
 		return "memory full"
@@ -222,20 +227,20 @@ func (f *function) weighLocked(d *delivery, times int) {
 	d.lane.memory += times * (d.size + perEvent)
 }
 
-// laneLocked returns the lane of that key, made if need be.
-func (f *function) laneLocked(key string) *lane {
-	l := f.lanes[key]
+// laneLocked returns that lane, made if need be.
+func (f *function) laneLocked(id laneID) *lane {
+	l := f.lanes[id]
 	if l == nil {
-		l = &lane{key: key}
-		f.lanes[key] = l
+		l = &lane{laneID: id}
+		f.lanes[id] = l
 	}
 	return l
 }
 
 // dropLaneLocked forgets l if nothing is left of it.
 func (f *function) dropLaneLocked(l *lane) {
-	if l.empty() && !l.queued && f.lanes[l.key] == l { // it may have been forgotten before, and another stand there
-		delete(f.lanes, l.key)
+	if l.empty() && !l.queued && f.lanes[l.laneID] == l { // it may have been forgotten before, and another stand there
+		delete(f.lanes, l.laneID)
 	}
 }
 

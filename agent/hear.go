@@ -30,6 +30,45 @@ type route struct {
 	trigger int // index in the manifest
 }
 
+// reroute makes the routes anew from what is defined, and tells the buses.
+func (a *Agent) reroute() {
+	for _, e := range a.ears() {
+		rt := a.route(e.shared)
+		e.routes.Store(rt)
+		e.bus.Subscribe(rt.filters)
+	}
+}
+
+// route makes the routes of the cluster's ear, or of the node's own.
+func (a *Agent) route(forCluster bool) *routes {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	rt := &routes{}
+	for _, f := range a.functions {
+		if !f.removed.Load() {
+			f.route(rt, forCluster)
+		}
+	}
+	slices.Sort(rt.filters)
+	rt.filters = slices.Compact(rt.filters)
+	return rt
+}
+
+// route adds the function's triggers to rt, if that is the ear it is heard for with.
+func (f *function) route(rt *routes, forCluster bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.plan.home == elsewhere || forCluster != (f.plan.home == shared) {
+		return
+	}
+	for i, t := range f.plan.triggers {
+		if t.spec.MQTT != nil {
+			rt.trie.Add(t.filter, route{f, i})
+			rt.filters = append(rt.filters, t.filter.MQTT())
+		}
+	}
+}
+
 // A hit is a trigger whose filter matched.
 type hit struct {
 	trigger  int
@@ -41,6 +80,7 @@ type hit struct {
 type hearing struct {
 	devices.Message
 	now      time.Time
+	ear      *ear
 	digest   uint64
 	hops     int
 	payload  any   // parsed, once parse was called
@@ -81,16 +121,17 @@ func (h *hearing) scope(ev *devices.Event, payload bool) (functions.Scope, *func
 
 // hear takes one message from the bus. It never blocks: what cannot run now
 // waits in its lane, and what waits too long goes to the inbox.
-func (a *Agent) hear(m devices.Message) {
-	if a.ending.Load() && !m.Dup {
+func (e *ear) hear(m devices.Message) {
+	if e.deaf() && !m.Dup {
 		return // it is not acknowledged, and will come again
 	}
+	a := e.a
 	a.heard.Add(1)
-	h := hearing{Message: m, now: time.Now()}
+	h := hearing{Message: m, ear: e, now: time.Now()}
 	if h.Time.IsZero() {
 		h.Time = h.now
 	}
-	a.routes.Load().trie.Match(m.Topic, h.hit)
+	e.routes.Load().trie.Match(m.Topic, h.hit)
 	if len(h.takers) == 0 {
 		if m.Ack != nil {
 			m.Ack.Ack()
@@ -104,7 +145,7 @@ func (a *Agent) hear(m devices.Message) {
 		m.Ack.Ack()
 		h.Ack = nil
 	}
-	r := newReceipt(a, len(h.takers)+1, h.Ack, len(h.Payload)) // the one more is ours: settled below, when all have it
+	r := newReceipt(&e.load, len(h.takers)+1, h.Ack, len(h.Payload)) // the one more is ours: settled below, when all have it
 	for _, t := range h.takers {
 		if len(t.hits) > 1 { // the trie has an order of its own
 			slices.SortFunc(t.hits, func(x, y hit) int { return cmp.Compare(x.trigger, y.trigger) })
@@ -112,7 +153,7 @@ func (a *Agent) hear(m devices.Message) {
 		t.f.take(&h, t.hits, r)
 	}
 	r.settle()
-	a.relieve()
+	e.relieve()
 }
 
 func (h *hearing) hit(r route, captures []devices.Capture) {
@@ -140,7 +181,8 @@ func (h *hearing) event(captures []devices.Capture) devices.Event {
 }
 
 // eventID names a message. A packet of a kept session has the same id whenever
-// it is repeated, also to another process.
+// it is repeated, also to another process, or to another node of a cluster: the
+// session's name is the same for all of them.
 func (a *Agent) eventID(h *hearing) string {
 	if h.PacketID == 0 {
 		return a.newID()

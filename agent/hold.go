@@ -26,14 +26,14 @@ func (f *function) tick() {
 	now := time.Now()
 	f.mu.Lock()
 	f.alarmAt = time.Time{}
-	pressed := f.a.load.pressing(f.a.Unacked)
+	pressed := f.a.own.load.pressing(f.a.Unacked)
 	for _, l := range f.lanes {
 		f.sweepLocked(l, now, pressed)
 		f.readyLocked(l, now)
 	}
 	again := f.repeatLocked(now)
 	idle := f.idleLocked(now)
-	f.scheduleLocked(now)
+	f.scheduleLocked(now, f.a.Store.Clock().Wall())
 	if f.pending > 0 && f.restlessLocked() {
 		f.armLocked(now.Add(f.a.Hold))
 	}
@@ -49,7 +49,7 @@ func (f *function) tick() {
 // as long as there is, tick comes back.
 func (f *function) restlessLocked() bool {
 	for _, l := range f.lanes {
-		if len(l.list) > l.rows {
+		if len(l.list) > l.rows && !l.shared {
 			return true
 		}
 	}
@@ -60,7 +60,7 @@ func (f *function) restlessLocked() bool {
 // waits for its lane or a runner, publishes that wait to be confirmed, and,
 // when many messages are unacknowledged, also what is running.
 func (f *function) sweepLocked(l *lane, now time.Time, pressed bool) {
-	if len(l.list) == l.rows {
+	if len(l.list) == l.rows || l.shared {
 		return
 	}
 	var last *delivery
@@ -83,8 +83,12 @@ func (f *function) sweepLocked(l *lane, now time.Time, pressed bool) {
 // or a crash would turn them round. Of one that is publishing, what is not yet
 // confirmed goes to the outbox, and it is done.
 //
-// While one of them is being committed nothing can be stored; tick tries again.
+// While one of them is being committed nothing can be stored; tick tries again. Of
+// a shared lane nothing ever is.
 func (f *function) storeLocked(l *lane, last *delivery, why string) {
+	if l.shared {
+		return
+	}
 	if l.committing() {
 		f.armLocked(time.Now().Add(f.a.Hold / 2))
 		return

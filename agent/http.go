@@ -20,7 +20,8 @@ const maxBody = 1 << 20
 // Trigger serves the functions' HTTP triggers. A request is answered with 200
 // and what the handler returned, 204 if that was nothing, or the failure as a
 // 5xx, without a retry. With "Prefer: respond-async" it is answered 202 as soon
-// as it is stored, and then retried like any delivery.
+// as it is stored, and then retried like any delivery; a function of which nothing
+// may be stored on this node does not heed that.
 func (a *Agent) Trigger() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := a.serve(w, r); err != nil {
@@ -51,7 +52,7 @@ func (a *Agent) serve(w http.ResponseWriter, r *http.Request) *edge.Error {
 		return e
 	}
 	ev := devices.Event{ID: a.newID(), Source: devices.HTTP, Topic: r.URL.Path, Payload: body, Time: time.Now()}
-	if wantsLater(r.Header) {
+	if wantsLater(r.Header) && f.stores() {
 		return f.later(w, r, ev)
 	}
 	ans, err := f.ask(r.Context(), ev)
@@ -87,6 +88,13 @@ func (f *function) takes(path string) []string {
 	return nil
 }
 
+// stores reports whether events of the function may wait on this node's disk.
+func (f *function) stores() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.plan.home != shared
+}
+
 // wantsLater reports whether the request prefers to be answered once it is stored.
 func wantsLater(h http.Header) bool {
 	for _, line := range h.Values("Prefer") {
@@ -104,11 +112,11 @@ func (f *function) later(w http.ResponseWriter, r *http.Request, ev devices.Even
 	stored := make(chan struct{})
 	d := &delivery{
 		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: time.Now(),
-		receipt: newReceipt(f.a, 1, acknowledge(func() { close(stored) }), len(ev.Payload)),
+		receipt: newReceipt(&f.a.own.load, 1, acknowledge(func() { close(stored) }), len(ev.Payload)),
 	}
 	f.mu.Lock()
 	f.counts.Taken++
-	l := f.laneLocked(f.loner())
+	l := f.laneLocked(laneID{key: f.loner()})
 	f.appendLocked(l, d)
 	f.storeLocked(l, d, "a request that is answered once it is stored")
 	f.readyLocked(l, d.heard)

@@ -10,15 +10,20 @@ import (
 )
 
 // admit lines up an event whose sender waits for the answer: a request's, an
-// operator's. answered is called once with how it ended. Such a delivery is tried
+// operator's. answered is called with how it ended. Such a delivery is tried
 // once and never stored.
 func (f *function) admit(ev devices.Event, answered func(answer)) *delivery {
 	d := &delivery{
 		seq: f.a.seq.Add(1), event: ev, size: len(ev.Topic) + len(ev.Payload), heard: time.Now(), answer: answered,
 	}
 	f.mu.Lock()
+	if f.standbyLocked() != "" { // since it was asked whether it is ready
+		f.mu.Unlock()
+		answered(answer{failure: errHandedOver})
+		return d
+	}
 	f.counts.Taken++
-	f.admitLocked(d, f.loner(), d.heard)
+	f.admitLocked(d, laneID{f.loner(), f.plan.home == shared}, d.heard)
 	f.mu.Unlock()
 	f.pump()
 	return d
@@ -27,7 +32,12 @@ func (f *function) admit(ev devices.Event, answered func(answer)) *delivery {
 // ask runs the function on ev and waits for the answer, or until ctx is done.
 func (f *function) ask(ctx context.Context, ev devices.Event) (answer, error) {
 	answered := make(chan answer, 1)
-	d := f.admit(ev, func(a answer) { answered <- a })
+	d := f.admit(ev, func(a answer) {
+		select {
+		case answered <- a:
+		default: // it was left to another node, and has ended all the same
+		}
+	})
 	select {
 	case a := <-answered:
 		return a, nil
@@ -52,6 +62,8 @@ func (f *function) unready() *edge.Error {
 		e.Message, e.Hint = f.name+" is disabled", "enable it: sedge enable "+f.name
 	case phase == edge.Paused:
 		e.Message, e.Hint = f.name+" is paused: "+why, "when the cause is mended: sedge enable "+f.name
+	case phase == edge.Standby:
+		e.Message, e.Hint = f.name+" does not run on this node: "+why, "ask the node that runs it"
 	case f.lacking != "":
 		e.Message, e.Hint = f.name+" waits to be started: "+f.lacking, "it starts by itself then"
 	case phase == edge.Failing && time.Now().Before(f.startAt): // afterwards it is tried again

@@ -70,7 +70,9 @@ func (l *loops) hops(digest uint64, now time.Time) int {
 // will hear it.
 func (f *function) remember(p devices.Publication, hops int) {
 	heard := false
-	f.a.routes.Load().trie.Match(p.Topic, func(route, []devices.Capture) { heard = true })
+	for _, e := range f.a.ears() {
+		e.routes.Load().trie.Match(p.Topic, func(route, []devices.Capture) { heard = true })
+	}
 	if heard {
 		f.a.loops.remember(digest(p.Topic, p.Payload), hops, time.Now())
 	}

@@ -24,7 +24,8 @@ var (
 	descHeard       = describe("sedge_mqtt_messages_received_total", "Messages heard.")
 	descUnacked     = describe("sedge_mqtt_unacknowledged", "Messages heard and not yet acknowledged.")
 	descConnected   = describe("sedge_mqtt_connected", "1 while the broker is connected.")
-	descPaused      = describe("sedge_hearing_paused", "1 while hearing is paused because the disk does not keep up.")
+	descPaused      = describe("sedge_hearing_paused", "1 while hearing is paused because too much is unacknowledged or the disk fails.")
+	descLeads       = describe("sedge_cluster_leads", "1 while this node holds the cluster's lease.")
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -35,7 +36,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 func (a *Agent) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descDeliveries, descPending, descInvocations, descDuration, descReaction, descColds, descDropped,
-		descState, descDead, descOutbox, descHeard, descUnacked, descConnected, descPaused,
+		descState, descDead, descOutbox, descHeard, descUnacked, descConnected, descPaused, descLeads,
 	} {
 		ch <- d
 	}
@@ -48,9 +49,16 @@ func (a *Agent) Collect(ch chan<- prometheus.Metric) {
 		connected, _ = a.Connected()
 	}
 	ch <- counter(descHeard, a.heard.Load())
-	ch <- gauge(descUnacked, float64(a.load.messages.Load()))
+	unacked := int64(0)
+	for _, e := range a.ears() {
+		unacked += e.load.messages.Load()
+	}
+	ch <- gauge(descUnacked, float64(unacked))
 	ch <- gauge(descConnected, truth(connected))
-	ch <- gauge(descPaused, truth(a.valve.shut()))
+	ch <- gauge(descPaused, truth(a.paused()))
+	if a.cluster != nil {
+		ch <- gauge(descLeads, truth(a.leads.Load()))
+	}
 	for _, f := range a.all() {
 		if !f.removed.Load() {
 			f.collect(ch)

@@ -23,24 +23,27 @@ func (f *function) outgoing(d *delivery, p devices.Publication) *outgoing {
 	}}
 }
 
-// send hands publishes of one lane to the bus, in order. Where one is not taken
-// those behind it wait with it. It must not be called with mu held.
-func (f *function) send(out []*outgoing) {
+// send hands publishes of one lane to the bus, in order, to go out over the line.
+// Where one is not taken those behind it wait with it. It must not be called with mu
+// held, but the line must be the one at the time when mu was: then nothing of the
+// lane that an earlier line has lost can still wait to be repeated.
+func (f *function) send(line any, out []*outgoing) {
 	for i, og := range out {
 		f.remember(og.Publication, og.Hops)
-		f.a.Bus.Publish(og.Publication, og.settled)
+		og.lane.bus(f.a).PublishOn(line, og.Publication, og.settled)
 		if i < len(out)-1 && f.stops(og, out[i+1:]) {
 			return
 		}
 	}
 }
 
-// stops reports whether og was lost, and marks those behind it so if it was.
+// stops reports whether og was lost, and marks those behind it so if it was. Nor
+// is what follows sent once og's delivery was left to another node.
 func (f *function) stops(og *outgoing, behind []*outgoing) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if og.state != lost {
-		return false
+		return og.stale()
 	}
 	for _, b := range behind {
 		b.state = lost
@@ -48,7 +51,7 @@ func (f *function) stops(og *outgoing, behind []*outgoing) bool {
 	return true
 }
 
-// drain sends what is queued in the lane's outbox. One goroutine at a time does so,
+// drain sends what is queued in the lane. One goroutine at a time does so,
 // or two could turn the order round between them. It must not be called with mu
 // held.
 func (f *function) drain(l *lane) {
@@ -59,18 +62,19 @@ func (f *function) drain(l *lane) {
 	}
 	l.draining = true
 	for out := l.queuedOut(); len(out) > 0; out = l.queuedOut() {
+		line := l.bus(f.a).Line()
 		f.mu.Unlock()
-		f.send(out)
+		f.send(line, out)
 		f.mu.Lock()
 	}
 	l.draining = false
 }
 
-// queuedOut returns the publishes of the outbox to send now, and marks them so:
+// queuedOut returns the publishes of the lane to send now, and marks them so:
 // none behind one that waits to be repeated.
 func (l *lane) queuedOut() []*outgoing {
 	var out []*outgoing
-	for _, og := range l.out {
+	for _, og := range l.unsent() {
 		switch og.state {
 		case lost:
 			return out
@@ -98,7 +102,7 @@ func (o *outgoing) settled(err error) {
 		o.state = confirmed
 		done = f.confirmedLocked(o.lane, done)
 	}
-	more := len(f.ready) > 0 && len(done) > 0 // what waited for a suspect to be cleared
+	more := len(f.awaited) > 0 || len(f.ready) > 0 && len(done) > 0 // what waited for a suspect to be cleared
 	f.mu.Unlock()
 	settle(done)
 	if more {
@@ -106,14 +110,17 @@ func (o *outgoing) settled(err error) {
 	}
 }
 
-// lostLocked notes that o was not confirmed. It goes to the outbox, from where
-// tick repeats it.
+// lostLocked notes that o was not confirmed. It goes to the outbox, unless its lane
+// is shared, and tick repeats it.
 func (f *function) lostLocked(o *outgoing, err error) {
+	if o.stale() {
+		return
+	}
 	o.state = lost
 	if errors.Is(err, devices.ErrLost) {
 		o.losses++
 	}
-	if o.losses >= maxLosses && o.row {
+	if o.losses >= maxLosses && (o.row || o.lane.shared && f.a.leads.Load()) {
 		f.giveUpLocked(o, fmt.Sprintf("the connection to the broker ended %d times on the publish to %s", o.losses, o.Publication.Topic))
 		return
 	}
@@ -124,9 +131,16 @@ func (f *function) lostLocked(o *outgoing, err error) {
 	}
 }
 
+// stale reports whether o's delivery was left to another node.
+func (o *outgoing) stale() bool { return !o.row && o.d.left }
+
 // toOutboxLocked ends the lane's publishing deliveries up to and including
-// last: what is not confirmed of them goes to the outbox.
+// last: what is not confirmed of them goes to the outbox. Those of a shared lane
+// stay, for nothing of them may be stored.
 func (f *function) toOutboxLocked(l *lane, last *delivery) {
+	if l.shared {
+		return
+	}
 	c := &store.Change{}
 	var ended []*delivery
 	for _, d := range l.list {
@@ -153,7 +167,7 @@ func (f *function) toOutboxLocked(l *lane, last *delivery) {
 // of d.
 func (f *function) outboxLocked(c *store.Change, d *delivery) {
 	d.stage = committing
-	f.oweLocked(d)
+	f.doneLocked(d)
 	var left []*outgoing
 	for _, og := range d.out {
 		if og.state != confirmed {
@@ -173,17 +187,29 @@ func (f *function) sentLocked(o *outgoing) {
 	f.unqueueLocked(o)
 }
 
-// giveUpLocked makes a dead letter of a publish of the outbox.
+// giveUpLocked makes a dead letter of a publish. One of the outbox is rid of at
+// once; the delivery of another waits until that is stored.
 func (f *function) giveUpLocked(o *outgoing, why string) {
-	f.a.Store.Commit(&store.Change{Sent: []int64{o.Seq}, Dead: []store.DeadLetter{{
+	c := &store.Change{Dead: []store.DeadLetter{{
 		Function: f.name, Revision: f.def.Function.Revision, Lane: o.Lane, Seq: o.Seq, Time: time.Now(),
 		Failure: functions.Failure{Code: functions.CodePublish, Message: why},
 		Event: devices.Event{
 			ID: f.a.newID(), Source: devices.Outbox, Time: time.Now(),
 			Topic: o.Publication.Topic, Payload: o.Publication.Payload, QoS: o.Publication.QoS,
 		},
-	}}}, nil)
-	f.unqueueLocked(o)
+	}}}
+	if o.row {
+		c.Sent = []int64{o.Seq}
+		f.a.Store.Commit(c, nil)
+		f.unqueueLocked(o)
+		return
+	}
+	o.state = sending // it is not repeated, and nothing behind it
+	f.a.Store.Commit(c, func(err error) {
+		if f.complain(err); err == nil {
+			o.settled(nil)
+		}
+	})
 }
 
 // queueLocked puts publishes at the end of the lane's outbox. It has the same
@@ -242,8 +268,9 @@ func (f *function) repeatLocked(now time.Time) (again []*lane) {
 	}
 	f.lost = false
 	for _, l := range f.lanes {
+		unsent := l.unsent()
 		has := func(s outState) bool {
-			return slices.ContainsFunc(l.out, func(og *outgoing) bool { return og.state == s })
+			return slices.ContainsFunc(unsent, func(og *outgoing) bool { return og.state == s })
 		}
 		switch {
 		case !has(lost):
@@ -251,7 +278,7 @@ func (f *function) repeatLocked(now time.Time) (again []*lane) {
 			f.lost = true // once what is on its way has ended
 			f.armLocked(now.Add(repeatAfter))
 		default:
-			for _, og := range l.out {
+			for _, og := range unsent {
 				og.state = queued
 			}
 			again = append(again, l)

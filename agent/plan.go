@@ -17,6 +17,7 @@ import (
 // compiled. It belongs to one revision. Its gates and schedules change as
 // events come; the function's mu guards them.
 type plan struct {
+	home         home
 	triggers     []trigger
 	orderBy      string                // device, topic, none; unless order is set
 	order        *functions.Expression // or nil
@@ -42,10 +43,31 @@ type trigger struct {
 	last     *delivery // of schedule; or nil
 }
 
-// newPlan compiles a function, which has been validated.
-func newPlan(fn functions.Function) (*plan, error) {
+// A home is where a function's events run.
+type home uint8
+
+const (
+	here      home = iota // on this node
+	shared                // on the node that leads the cluster
+	elsewhere             // on another node, to which the function is pinned
+)
+
+// homeOf returns where the events of a function placed so run, seen from the node
+// of that name.
+func homeOf(p functions.Placement, node string) home {
+	switch host := p.Host(); {
+	case p.Shared():
+		return shared
+	case host != "" && host != node:
+		return elsewhere
+	}
+	return here
+}
+
+// newPlan compiles a function, which has been validated, for the node of that name.
+func newPlan(fn functions.Function, node string) (*plan, error) {
 	spec := &fn.Manifest.Spec
-	p := &plan{orderBy: spec.Delivery.Order}
+	p := &plan{home: homeOf(spec.Placement, node), orderBy: spec.Delivery.Order}
 	for i, t := range spec.Triggers {
 		ready, err := newTrigger(t)
 		if err != nil {

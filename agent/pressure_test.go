@@ -58,7 +58,7 @@ func TestPastTheCapWhatComesIsStoredAtOnce(t *testing.T) {
 func TestTheBusIsPausedWhileTheDiskDoesNotKeepUp(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node) {
 		for range 9 * n.Unacked { // as if they were being stored
-			newReceipt(n.Agent, 1, nil, 1)
+			newReceipt(&n.own.load, 1, nil, 1)
 		}
 		n.deploy("echo", onIn, publishes)
 		n.bus.say("in/a", "1")
@@ -66,7 +66,7 @@ func TestTheBusIsPausedWhileTheDiskDoesNotKeepUp(t *testing.T) {
 		if !n.bus.isPaused() || n.Checks()[2].OK {
 			t.Errorf("paused %v, ready %v; want true, false", n.bus.isPaused(), n.Checks()[2].OK)
 		}
-		n.load.messages.Store(0)
+		n.own.load.messages.Store(0)
 		pass(time.Second)
 		if n.bus.isPaused() || !n.Checks()[2].OK {
 			t.Errorf("paused %v, ready %v once there is room; want false, true", n.bus.isPaused(), n.Checks()[2].OK)
@@ -76,13 +76,13 @@ func TestTheBusIsPausedWhileTheDiskDoesNotKeepUp(t *testing.T) {
 
 func TestLargeMessagesArePausedByTheirBytes(t *testing.T) {
 	bubble(t, func(t *testing.T, n *node) {
-		n.load.add(1, fullBytes+1)
+		n.own.load.add(1, fullBytes+1)
 		n.deploy("echo", onIn, publishes)
 		n.bus.say("in/a", "1")
 		if !n.bus.isPaused() {
 			t.Error("not paused though too many bytes are unacknowledged")
 		}
-		n.load.add(-1, -fullBytes-1)
+		n.own.load.add(-1, -fullBytes-1)
 		pass(time.Second)
 		if n.bus.isPaused() {
 			t.Error("paused though there is room")

@@ -11,7 +11,7 @@ import (
 
 // readyLocked puts l into the ready queue if its next delivery could run now.
 func (f *function) readyLocked(l *lane, now time.Time) {
-	if l.queued {
+	if l.queued || l.shared && !f.a.leads.Load() {
 		return
 	}
 	d := l.next()
@@ -32,10 +32,10 @@ func (f *function) pump() {
 	for {
 		f.mu.Lock()
 		t, expired := f.nextLocked()
-		if f.closing {
+		for _, moved := range f.awaited {
 			select {
-			case f.moved <- struct{}{}:
-			default: // end has been told already
+			case moved <- struct{}{}:
+			default: // it has been told already
 			}
 		}
 		f.mu.Unlock()
@@ -58,7 +58,7 @@ func (f *function) nextLocked() (*attempt, *receipt) {
 		return nil, nil
 	}
 	if f.worker == nil {
-		if len(f.ready) > 0 || f.manifest().Spec.Scaling.Min > 0 || f.lacking != "" {
+		if len(f.ready) > 0 || (f.manifest().Spec.Scaling.Min > 0 || f.lacking != "") && f.plan.home != elsewhere {
 			f.wakeLocked()
 		}
 		return nil, nil

@@ -10,12 +10,13 @@ import (
 // has come, and arms the alarm for the next. A time that passed while the node
 // was off, or the function disabled, is not made up for. One run stands for all
 // times that were skipped because the clock jumped forward, or that came while an
-// earlier one still waited.
-func (f *function) scheduleLocked(now time.Time) {
+// earlier one still waited. Schedules go by what the wall clock shows. A node that
+// another one stands in for lines up none.
+func (f *function) scheduleLocked(now, wall time.Time) {
 	if f.closing || f.removed.Load() {
 		return
 	}
-	wall := now.Round(0) // schedules go by the wall clock
+	wall = wall.Round(0)
 	for i := range f.plan.triggers {
 		t := &f.plan.triggers[i]
 		if t.schedule == nil {
@@ -39,7 +40,7 @@ func (f *function) scheduleLocked(now time.Time) {
 
 // fireLocked lines up an event of the schedule t.
 func (f *function) fireLocked(t *trigger, now time.Time) {
-	if !f.def.Enabled || f.pausedBy != "" || t.last != nil && t.last.stage == waiting {
+	if !f.def.Enabled || f.pausedBy != "" || f.standbyLocked() != "" || t.last != nil && t.last.stage == waiting {
 		return
 	}
 	t.last = &delivery{
@@ -47,5 +48,5 @@ func (f *function) fireLocked(t *trigger, now time.Time) {
 		event: devices.Event{ID: f.a.newID(), Source: devices.Schedule, Time: now},
 	}
 	f.counts.Taken++
-	f.admitLocked(t.last, "schedule", now)
+	f.admitLocked(t.last, laneID{"schedule", f.plan.home == shared}, now)
 }

@@ -115,7 +115,7 @@ func TestAScheduleFollowsAClockThatIsSet(t *testing.T) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			before := f.counts.Taken
-			f.scheduleLocked(now)
+			f.scheduleLocked(now, now)
 			return f.counts.Taken > before
 		}
 		tests := []struct {

@@ -12,8 +12,8 @@ import (
 // case the broker repeats one, and the dedupe keys of a window of time. It is
 // bounded; what it has forgotten is run again. The function's mu guards it.
 type seen struct {
-	packets map[packet]uint64 // digest of topic and payload
-	order   []packet          // a ring
+	packets map[packet]donePacket
+	order   []packet // a ring
 	next    int
 
 	keys     map[string]seenKey
@@ -31,14 +31,25 @@ type packet struct {
 	id      uint16
 }
 
+// A donePacket is what was done of a packet.
+type donePacket struct {
+	digest uint64 // of topic and payload
+	lane   laneID // in which it was
+}
+
 const (
 	maxSeenPackets = 2048
 	maxSeenKeys    = 10_000
 )
 
 func (s *seen) init() {
-	s.packets = map[packet]uint64{}
+	s.forgetPackets()
 	s.keys = map[string]seenKey{}
+}
+
+// forgetPackets lets no packet count as done.
+func (s *seen) forgetPackets() {
+	s.packets, s.order, s.next = map[packet]donePacket{}, nil, 0
 }
 
 // done remembers that d is.
@@ -56,12 +67,13 @@ func (s *seen) done(d *delivery) {
 			s.next = (s.next + 1) % maxSeenPackets
 		}
 	}
-	s.packets[p] = d.identity.Digest
+	s.packets[p] = donePacket{d.identity.Digest, d.lane.laneID}
 }
 
-func (s *seen) wasDone(id store.Identity) bool {
-	digest, ok := s.packets[packet{id.Session, id.PacketID}]
-	return ok && digest == id.Digest
+// wasDone reports whether a packet is done, and in which lane it was.
+func (s *seen) wasDone(id store.Identity) (in laneID, ok bool) {
+	p, ok := s.packets[packet{id.Session, id.PacketID}]
+	return p.lane, ok && p.digest == id.Digest
 }
 
 // key reports whether a dedupe key was had within its window, and by which
@@ -131,10 +143,14 @@ func (f *function) repeatedLocked(h *hearing, r *receipt) (repeated bool, settle
 		return false, nil
 	}
 	d := f.liveLocked(id)
+	lane, done := f.seen.wasDone(id)
 	switch {
 	case d != nil && d.receipt != nil:
 		settle, d.receipt, d.message = d.receipt, r, r
-	case d != nil, f.seen.wasDone(id), f.wasDone(id):
+	case d == nil && done:
+		settle = f.owedBeforeLocked(lane).holdBack(r)
+		f.oweLocked(owed{lane, id, r}, 2) // the other one is hear's
+	case d != nil, f.wasDone(id):
 		settle = r
 	default:
 		return false, nil
@@ -175,35 +191,55 @@ func (f *function) keyUntil(d *delivery) time.Time {
 // is stored of its lane has to say that it is done, or it would run again after
 // that.
 type owed struct {
-	lane     string
+	lane     laneID
 	identity store.Identity
 	receipt  *receipt
 }
 
-// oweLocked notes that d is done, if its message stays unacknowledged.
-func (f *function) oweLocked(d *delivery) {
-	if d.message == nil || d.identity == (store.Identity{}) {
-		return
-	}
-	others := d.message.left.Load()
+// doneLocked notes that d is done.
+func (f *function) doneLocked(d *delivery) {
+	own := int32(0)
 	if d.receipt != nil {
-		others-- // that is this one's own part
+		own = 1
 	}
-	if others <= 0 {
+	if d.message != nil && d.identity != (store.Identity{}) {
+		f.oweLocked(owed{d.lane.laneID, d.identity, d.message}, own)
+	}
+}
+
+// oweLocked remembers o if its message stays unacknowledged though this function's
+// own parts of it, so many, are settled.
+func (f *function) oweLocked(o owed, own int32) {
+	if o.receipt.left.Load() <= own && !o.receipt.void.Load() {
 		return
 	}
 	if len(f.owed) == cap(f.owed) {
-		f.owed = slices.DeleteFunc(f.owed, func(o owed) bool { return o.receipt.left.Load() <= 0 })
+		f.owed = slices.DeleteFunc(f.owed, func(o owed) bool { return o.receipt.acknowledged() })
 	}
-	f.owed = append(f.owed, owed{d.lane.key, d.identity, d.message})
+	f.owed = append(f.owed, o)
 }
 
 // owedLocked returns what has to be stored with anything of the lane l.
 func (f *function) owedLocked(l *lane) (done []store.Done) {
 	for _, o := range f.owed {
-		if o.lane == l.key && o.receipt.left.Load() > 0 {
+		if o.lane == l.laneID && !o.receipt.acknowledged() {
 			done = append(done, store.Done{Function: f.name, Identity: o.identity})
 		}
 	}
 	return done
+}
+
+// owedBeforeLocked returns the receipt of the last message of a shared lane that is
+// done here and not acknowledged, or nil. Those of later ones wait for it: on
+// another node nothing could say that it is done.
+func (f *function) owedBeforeLocked(lane laneID) *receipt {
+	if !lane.shared {
+		return nil
+	}
+	for _, o := range slices.Backward(f.owed) {
+		if o.lane == lane && !o.receipt.acknowledged() {
+			return o.receipt
+		}
+	}
+	return nil
 }

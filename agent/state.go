@@ -59,8 +59,14 @@ func (a *Agent) StatePut(ctx context.Context, function string, e edge.StateEntry
 	return a.StateGet(ctx, function, e.Key)
 }
 
-// StateDelete deletes one key, with ifVersion as in StatePut.
+// StateDelete deletes one key, with ifVersion as in StatePut. A key that is not
+// there is an *edge.Error, NotFound.
 func (a *Agent) StateDelete(ctx context.Context, function, key string, ifVersion *int64) error {
+	if ifVersion == nil {
+		if _, err := a.StateGet(ctx, function, key); err != nil {
+			return err
+		}
+	}
 	return a.writeState(ctx, function, functions.StateWrite{Op: functions.StateDelete, Key: key}, ifVersion)
 }
 
@@ -70,8 +76,11 @@ func (a *Agent) writeState(ctx context.Context, function string, w functions.Sta
 		return notFound(function)
 	}
 	f.mu.Lock()
-	quota := int64(f.manifest().Spec.State.MaxBytes)
+	quota, none := int64(f.manifest().Spec.State.MaxBytes), f.plan.home == shared
 	f.mu.Unlock()
+	if none {
+		return &edge.Error{Code: edge.Conflict, Message: function + " has no state: it runs once for the cluster", Hint: "pin it to a node with placement.nodes to give it one"}
+	}
 	c := store.StateChange{Function: function, Quota: quota, Writes: []functions.StateWrite{w}}
 	if ifVersion != nil {
 		c.Reads = map[string]int64{w.Key: *ifVersion}

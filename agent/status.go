@@ -24,8 +24,8 @@ func (f *function) status() edge.FunctionStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := edge.FunctionStatus{
-		Name: f.name, Revision: f.def.Function.Revision, Runtime: f.manifest().Spec.Runtime,
-		Counts: f.booksLocked(), Waiting: f.pending - f.running, Running: f.running, Dead: dead, State: state,
+		Name: f.name, Revision: f.def.Function.Revision, Runtime: f.manifest().Spec.Runtime, Origin: f.def.Origin,
+		Counts: f.booksLocked(), Waiting: max(f.pending-f.running, 0), Running: f.running, Dead: dead, State: state,
 		LastRun: f.lastRun, LastErr: f.lastErr,
 		P50: f.latency.quantile(0.5).Seconds(), P99: f.latency.quantile(0.99).Seconds(),
 	}
@@ -48,6 +48,9 @@ func (f *function) phaseLocked() (edge.Phase, string) {
 	case f.failing != "":
 		return edge.Failing, f.failing
 	}
+	if why := f.standbyLocked(); why != "" {
+		return edge.Standby, why
+	}
 	if f.lacking != "" {
 		return edge.Starting, f.lacking
 	}
@@ -66,10 +69,14 @@ func (f *function) phaseLocked() (edge.Phase, string) {
 // deafLocked says why the function does not hear its devices yet, or "".
 func (f *function) deafLocked() string {
 	hears := slices.ContainsFunc(f.plan.triggers, func(t trigger) bool { return t.spec.MQTT != nil })
-	if !hears || f.a.Connected == nil {
+	connected := f.a.Connected
+	if f.plan.home == shared {
+		connected = f.a.Cluster.Connected
+	}
+	if !hears || connected == nil {
 		return ""
 	}
-	ok, why := f.a.Connected()
+	ok, why := connected()
 	if ok {
 		return ""
 	}

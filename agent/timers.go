@@ -3,12 +3,8 @@ package agent
 import (
 	"container/heap"
 	"context"
-	"os"
-	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/devices"
@@ -44,8 +40,13 @@ type timer struct {
 }
 
 func newTimers(a *Agent) *timers {
+	c := a.Store.Clock()
+	boot := c.Boot
+	if boot == "" {
+		boot = newBoot() // every start counts as a boot, then
+	}
 	return &timers{
-		a: a, boot: bootID(), since: boottime, wall: time.Now, born: boottime(),
+		a: a, boot: boot, since: c.Since, wall: c.Wall, born: c.Since(),
 		wake: make(chan struct{}, 1), all: map[store.TimerKey]*timer{},
 	}
 }
@@ -128,7 +129,7 @@ func (ts *timers) lineUp(f *function, t *timer, d *delivery) bool {
 	ts.mu.Unlock()
 	if current {
 		f.counts.Taken++
-		f.admitLocked(d, t.Lane, d.heard)
+		f.admitLocked(d, laneID{key: t.Lane}, d.heard)
 	}
 	return current
 }
@@ -217,7 +218,7 @@ func (ts *timers) dueOnOurClock(t store.Timer) time.Duration {
 	}
 	due := ts.born + t.Left
 	set, now := t.Due.Add(-t.Left), ts.wall()
-	if clockWasSet(set) && now.After(set) {
+	if store.WasSet(set) && now.After(set) {
 		// The wall clock had been set then, and has not fallen back: it holds.
 		due = min(due, ts.since()+t.Due.Sub(now))
 	}
@@ -325,24 +326,6 @@ func (ts *timers) of(function string) []store.TimerKey {
 		}
 	}
 	return keys
-}
-
-// bootID names the machine's current boot.
-func bootID() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return newBoot() // every start counts as a boot, then
-	}
-	return strings.TrimSpace(string(id))
-}
-
-// boottime returns the time since the machine was started, sleep included.
-func boottime() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return time.Duration(time.Now().UnixNano())
-	}
-	return time.Duration(ts.Nano())
 }
 
 // timerQueue is a heap by due.

@@ -60,13 +60,14 @@ func (f *function) start(ctx context.Context, fn functions.Function, p *plan) (*
 // startTimeout is how long a start may take.
 const startTimeout = 30 * time.Second
 
-// sandbox returns the sandbox for fn, or nil. "auto" is the process sandbox.
+// sandbox returns the sandbox for fn, or nil. Where there is but one kind, "auto" is
+// the process sandbox.
 func (a *Agent) sandbox(fn functions.Function) functions.Sandbox {
 	name := fn.Manifest.Spec.Placement.Sandbox
-	if name == "" || name == "auto" {
-		name = "process"
+	if s := a.Sandboxes[name]; s != nil || name != "" && name != "auto" {
+		return s
 	}
-	return a.Sandboxes[name]
+	return a.Sandboxes[functions.SandboxProcess]
 }
 
 // started takes the outcome of a start for the definition def.

@@ -11,7 +11,12 @@ import (
 type Definition struct {
 	Function functions.Function `json:"function"`
 	Enabled  bool               `json:"enabled"`
+	Origin   string             `json:"origin,omitempty"` // who tells the node: "" for its own hub, or FromCluster
 }
+
+// FromCluster is the origin of functions that are resources of the Kubernetes
+// cluster that the node belongs to.
+const FromCluster = "cluster"
 
 // A Phase says in one word how a function is.
 type Phase string
@@ -23,6 +28,7 @@ const (
 	Running  Phase = "running"  // a runner is ready
 	Disabled Phase = "disabled" // by an operator: deliveries wait
 	Paused   Phase = "paused"   // by the node, for the reason given
+	Standby  Phase = "standby"  // another node runs it, as the reason says
 	Failing  Phase = "failing"  // it cannot be started, for the reason given
 )
 
@@ -31,6 +37,7 @@ type FunctionStatus struct {
 	Name     string                  `json:"name"`
 	Revision functions.Revision      `json:"revision"`
 	Runtime  string                  `json:"runtime"`
+	Origin   string                  `json:"origin,omitempty"` // as in Definition
 	Phase    Phase                   `json:"phase"`
 	Reason   string                  `json:"reason,omitempty"` // for paused, failing and starting
 	Triggers []string                `json:"triggers"`         // in words: "mqtt zigbee2mqtt/{device}", "cron 0 22 * * * Europe/Berlin", "http POST /night-light"
@@ -98,6 +105,7 @@ const (
 	StepExpired   StepKind = "expired"
 	StepShed      StepKind = "shed"
 	StepDiscarded StepKind = "discarded"
+	StepHanded    StepKind = "handed over" // another node of the cluster gets it
 )
 
 // A LogLine is one line that a function wrote.
@@ -140,7 +148,7 @@ type Invoked struct {
 	Returned   string             `json:"returned,omitempty"` // JSON text
 	Published  []string           `json:"published,omitempty"`
 	Error      *functions.Failure `json:"error,omitempty"`
-	Took       float64            `json:"tookSeconds"`
+	Took       float64            `json:"tookSeconds,omitempty"` // 0 if it did not get to an end
 }
 
 // A Query chooses lines of a log or a trail, or dead letters.

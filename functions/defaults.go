@@ -17,15 +17,17 @@ func withDefaults(m Manifest) Manifest {
 		fillPointer(&o.QoS, 1)
 		s.Output = &o
 	}
-	fill(&s.State.MaxBytes, 1<<20)
 	fill(&s.Resources.Memory, 32<<20)
 	fill(&s.Resources.Timeout, Duration(5*time.Second))
 	fill(&s.Resources.Concurrency, 4)
 	s.Delivery = s.Delivery.withDefaults()
 	fill(&s.Scaling.Idle, Duration(5*time.Minute))
-	fill(&s.Placement.Mode, "each")
+	fill(&s.Placement.Mode, ModeEach)
 	fill(&s.Placement.Sandbox, "auto")
-	fill(&s.Placement.Pin, "node")
+	fill(&s.Placement.Pin, PinNode)
+	if !s.Placement.Shared() { // else it has no state
+		fill(&s.State.MaxBytes, 1<<20)
+	}
 	return m
 }
 

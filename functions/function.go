@@ -39,7 +39,7 @@ func New(m Manifest, code string) (Function, error) {
 		}
 		code = inline
 	}
-	if err := checkCode(code); err != nil {
+	if err := checkCode(m.Spec.Runtime, code); err != nil {
 		return Function{}, err
 	}
 	revision, err := digest(m, code)
@@ -49,8 +49,12 @@ func New(m Manifest, code string) (Function, error) {
 	return Function{Manifest: m, Code: code, Revision: revision}, nil
 }
 
-func checkCode(code string) error {
+func checkCode(runtime, code string) error {
 	switch {
+	case runtime == RuntimeImage && code != "":
+		return errors.New("there is code, and runtime: image runs none")
+	case runtime == RuntimeImage:
+		return nil
 	case code == "":
 		return errors.New("the code is empty")
 	case len(code) > MaxCode:

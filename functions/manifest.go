@@ -92,7 +92,7 @@ type Permissions struct {
 
 // State limits the function's state.
 type State struct {
-	MaxBytes Bytes `json:"maxBytes,omitempty"` // keys and values; default 1Mi
+	MaxBytes Bytes `json:"maxBytes,omitempty"` // keys and values; default 1Mi, or 0, and only that, if the placement is shared
 }
 
 // Resources limit a runner.
@@ -146,6 +146,13 @@ type Placement struct {
 	Pin     string            `json:"pin,omitempty"`     // node (default) or cluster
 	Nodes   map[string]string `json:"nodes,omitempty"`   // labels a node must have
 }
+
+// Words that decide what can run a function.
+const (
+	RuntimeImage   = "image" // of Spec.Runtime
+	SandboxProcess = "process"
+	SandboxPod     = "pod"
+)
 
 // The words that Delivery.Order takes beside an expression.
 const (

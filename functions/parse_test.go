@@ -190,8 +190,11 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		const code = "export default 1"
+		code := "export default 1"
 		m.Spec.Source.Inline, m.Spec.Source.Path = "", "index.js"
+		if m.Spec.Runtime == RuntimeImage {
+			code, m.Spec.Source.Path = "", ""
+		}
 		first, err := New(m, code)
 		if err != nil {
 			t.Fatalf("New = %v for a manifest that Parse took", err)

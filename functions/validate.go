@@ -33,10 +33,10 @@ type choice struct{ available, later []string }
 // thisVersion returns what this version of sedge can honour.
 func thisVersion() features {
 	return features{
-		runtimes:  choice{[]string{"javascript"}, []string{"wasm", "python", "exec", "image"}},
-		sandboxes: choice{[]string{"auto", "process"}, []string{"pod"}},
-		modes:     choice{[]string{"each"}, []string{"one"}},
-		pins:      choice{[]string{"node"}, []string{"cluster"}},
+		runtimes:  choice{[]string{"javascript", RuntimeImage}, []string{"wasm", "python", "exec"}},
+		sandboxes: choice{available: []string{"auto", SandboxProcess, SandboxPod}},
+		modes:     choice{available: []string{ModeEach, ModeOne}},
+		pins:      choice{available: []string{PinNode, PinCluster}},
 	}
 }
 
@@ -85,17 +85,34 @@ func (c *checker) spec(s Spec) {
 	c.env(s.Env)
 	c.secrets(s.Secrets)
 	c.permissions(s.Permissions)
-	bound(c, "spec.state.maxBytes", s.State.MaxBytes, 1<<10, 1<<30)
 	c.resources(s.Resources)
 	c.delivery(s)
 	if s.Scaling.Min < 0 || s.Scaling.Min > 1 {
 		c.add("spec.scaling.min", RuleRange, "", "must be 0 or 1, is %d", s.Scaling.Min)
 	}
 	bound(c, "spec.scaling.idle", s.Scaling.Idle, Duration(time.Second), Duration(day))
-	c.choice("spec.placement.mode", s.Placement.Mode, c.features.modes)
-	c.choice("spec.placement.sandbox", s.Placement.Sandbox, c.features.sandboxes)
-	c.choice("spec.placement.pin", s.Placement.Pin, c.features.pins)
-	c.labels("spec.placement.nodes", s.Placement.Nodes)
+	c.placement(s)
+	c.pod(s)
+}
+
+// pod wants that what only pods can do is not asked of a process, and that a
+// container of the owner's is not promised what only a runner is given.
+func (c *checker) pod(s Spec) {
+	if s.Placement.Sandbox == SandboxProcess && s.Placement.Pin == PinCluster {
+		c.add("spec.placement.pin", RuleConflict, "write sandbox: pod", "is cluster, and a process cannot leave its node")
+	}
+	if s.Runtime != RuntimeImage {
+		return
+	}
+	if s.Placement.Sandbox == SandboxProcess {
+		c.add("spec.placement.sandbox", RuleConflict, "write sandbox: pod", "is process, and an image runs in pods only")
+	}
+	if len(s.Secrets) > 0 {
+		c.add("spec.secrets", RuleUnavailable, "", "a container of its own cannot be given secrets in this version")
+	}
+	if _, ok := s.Env["PORT"]; ok {
+		c.add("spec.env.PORT", RuleValue, "listen on the port that PORT names", "belongs to the system with runtime: image")
+	}
 }
 
 // choice wants one of the available words.
@@ -173,12 +190,12 @@ func (c *checker) source(s Spec) {
 		c.add(field, RuleRequired, "write source: {path: index.js}", "needs one of path, inline and image")
 	case given > 1:
 		c.add(field, RuleConflict, "", "has %d of path, inline and image, which exclude each other", given)
-	case s.Source.Path != "":
-		c.path(field+".path", s.Source.Path)
 	case s.Source.Image != "":
 		c.image(s)
-	case s.Runtime == "image":
-		c.add(field+".inline", RuleConflict, "", "does not go with runtime: image")
+	case s.Runtime == RuntimeImage:
+		c.add(field, RuleConflict, "write source: {image: registry/name@sha256:…}", "holds code, and runtime: image runs none")
+	case s.Source.Path != "":
+		c.path(field+".path", s.Source.Path)
 	}
 }
 
@@ -201,7 +218,7 @@ var imageDigest = regexp.MustCompile(`^[a-z0-9][-a-z0-9._:/]*@sha256:[0-9a-f]{64
 
 func (c *checker) image(s Spec) {
 	const field = "spec.source.image"
-	if s.Runtime != "image" {
+	if s.Runtime != RuntimeImage {
 		c.add(field, RuleConflict, "", "goes only with runtime: image")
 	}
 	if len(s.Source.Image) > 512 || !imageDigest.MatchString(s.Source.Image) {

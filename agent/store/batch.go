@@ -12,7 +12,8 @@ import (
 type batch struct {
 	*sqlite.Tx
 	s        *Store
-	now      time.Time
+	now      time.Time // ours
+	sweepDue time.Time
 	entries  map[entryKey]entry // of state
 	used     map[string]Usage
 	dead     map[string]DeadCount
@@ -29,11 +30,12 @@ func (v voidError) Unwrap() error { return v.error }
 // write commits a batch in one transaction. Afterwards each task has its err.
 func (s *Store) write(tasks []*task) error {
 	b := &batch{
-		s:       s,
-		now:     time.Now(),
-		entries: map[entryKey]entry{},
-		used:    map[string]Usage{},
-		dead:    map[string]DeadCount{},
+		s:        s,
+		now:      s.time.now(),
+		sweepDue: s.sweepDue,
+		entries:  map[entryKey]entry{},
+		used:     map[string]Usage{},
+		dead:     map[string]DeadCount{},
 	}
 	s.mu.Lock()
 	b.versions, b.session = s.versions, s.session
@@ -69,6 +71,7 @@ func (b *batch) do(t *task) error {
 func (b *batch) publish() {
 	s := b.s
 	s.cache.commit(b.entries)
+	s.sweepDue = b.sweepDue
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.versions, s.session = b.versions, b.session

@@ -68,7 +68,7 @@ type Done struct {
 	Function string
 	Identity Identity
 	Key      string    // dedupe key, or ""
-	Until    time.Time // until when Key is remembered
+	Until    time.Time // until when Key is remembered; by its monotonic reading, if it has one
 }
 
 // A DeadLetter is a delivery whose attempts are used up.

@@ -285,12 +285,19 @@ func TestAStoreOfANewerProgramIsRefusedUntouched(t *testing.T) {
 
 // schema99 is the schema of a program to come.
 func schema99(t *testing.T) fs.FS {
-	first, err := os.ReadFile("schema/001_store.sql")
+	schema := fstest.MapFS{}
+	known, err := filepath.Glob("schema/*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema := fstest.MapFS{"001_store.sql": {Data: first}}
-	for n := 2; n <= 99; n++ {
+	for _, name := range known {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		schema[filepath.Base(name)] = &fstest.MapFile{Data: text}
+	}
+	for n := len(known) + 1; n <= 99; n++ {
 		schema[fmt.Sprintf("%03d_more.sql", n)] = &fstest.MapFile{Data: fmt.Appendf(nil, "CREATE TABLE t%d (c INTEGER) STRICT", n)}
 	}
 	return schema

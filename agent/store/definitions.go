@@ -19,6 +19,7 @@ import (
 //	revision  the current one
 //	good      the last one that was marked good, or ""
 //	enabled   0 or 1
+//	origin    who tells the node to run it, as in edge.Definition
 //
 // A row of table revisions is a functions.Function as JSON, with the SHA-256 of
 // that. Kept are the current and the good revision of each function.
@@ -28,12 +29,14 @@ import (
 //	epoch, revision  the hub's position that the definitions belong to
 //	session          the present generation of the broker's session
 //	versions         versions of state below this one may be in use
+//	clock            what the clocks showed when something expiring was written last
 
 const (
 	metaEpoch    = "epoch"
 	metaRevision = "revision"
 	metaSession  = "session"
 	metaVersions = "versions"
+	metaClock    = "clock"
 )
 
 // Functions returns the functions that the node is told to run, by name. One
@@ -41,21 +44,21 @@ const (
 // left out, and said in the log.
 func (s *Store) Functions() (list []edge.Definition, err error) {
 	err = each(s.db, func(row row) error {
-		var name, current, good string
+		var name, current, good, origin string
 		var enabled bool
-		if err := row.Scan(&name, &current, &good, &enabled); err != nil {
+		if err := row.Scan(&name, &current, &good, &enabled, &origin); err != nil {
 			return err
 		}
 		for _, revision := range []string{current, good} {
 			f, err := s.function(name, revision)
 			if err == nil {
-				list = append(list, edge.Definition{Function: f, Enabled: enabled})
+				list = append(list, edge.Definition{Function: f, Enabled: enabled, Origin: origin})
 				return nil
 			}
 			s.lg.Error("stored function cannot be read", "fn", name, "revision", revision, "err", err)
 		}
 		return nil
-	}, `SELECT name, revision, good, enabled FROM functions ORDER BY name`)
+	}, `SELECT name, revision, good, enabled, origin FROM functions ORDER BY name`)
 	if err != nil {
 		return nil, fmt.Errorf("read functions: %w", err)
 	}
@@ -169,8 +172,9 @@ func (b *batch) putFunction(d *edge.Definition) error {
 		return fmt.Errorf("encode function: %w", err)
 	}
 	name, revision := d.Function.Name(), string(d.Function.Revision)
-	err = b.run(`INSERT INTO functions (name, revision, good, enabled) VALUES (?, ?, '', ?)
-		ON CONFLICT DO UPDATE SET revision = excluded.revision, enabled = excluded.enabled`, name, revision, d.Enabled)
+	err = b.run(`INSERT INTO functions (name, revision, good, enabled, origin) VALUES (?, ?, '', ?, ?)
+		ON CONFLICT DO UPDATE SET revision = excluded.revision, enabled = excluded.enabled, origin = excluded.origin`,
+		name, revision, d.Enabled, d.Origin)
 	if err != nil {
 		return err
 	}

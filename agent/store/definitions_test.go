@@ -27,6 +27,7 @@ func TestDefinitionsAreKeptWithTheirPosition(t *testing.T) {
 	dir := t.TempDir()
 	s, closeStore := open(t, dir)
 	a, b := define("a", "a1", true), define("b", "b1", false)
+	b.Origin = edge.FromCluster
 	if err := s.SetFunctions([]edge.Definition{define("old", "o1", true), a}, edge.Position{Epoch: "e", Revision: 1}); err != nil {
 		t.Fatal(err)
 	}

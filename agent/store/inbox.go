@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/edge/sqlite"
@@ -20,7 +21,8 @@ import (
 //
 // A row of table done says that a packet's delivery is done and changed state:
 // (function, packet) → session, digest. Only the rows of the present session
-// are kept. A row of table dedupe remembers a dedupe key until a time.
+// are kept. A row of table dedupe remembers a dedupe key until a
+// time that is the store's own.
 
 // Event returns the event of an inbox row.
 func (s *Store) Event(seq int64) (devices.Event, error) {
@@ -89,7 +91,7 @@ func (b *batch) remember(d *Done) error {
 		return err
 	}
 	return b.run(`INSERT INTO dedupe (function, key, until) VALUES (?, ?, ?)
-		ON CONFLICT DO UPDATE SET until = excluded.until`, d.Function, d.Key, sqlite.Nanos(d.Until))
+		ON CONFLICT DO UPDATE SET until = excluded.until`, d.Function, d.Key, b.now.Add(time.Until(d.Until)).UnixNano())
 }
 
 // encodeEvent returns the two columns in which an event is stored.

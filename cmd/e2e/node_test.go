@@ -37,6 +37,12 @@ var (
 var scratch string
 
 func TestMain(m *testing.M) {
+	if err, is := child(); is {
+		if err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	flag.Parse()
 	os.Exit(withScratch(m.Run))
 }

@@ -75,6 +75,18 @@ func (o *oracle) reached(function, device string, n int) error {
 	return nil
 }
 
+// heard returns on how many events the function has run.
+func (o *oracle) heard(function string) (n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for l, t := range o.lanes {
+		if l.function == function {
+			n += len(t.times)
+		}
+	}
+	return n
+}
+
 // A verdict is how a run was.
 type verdict struct {
 	events   int      // for one function each

@@ -21,17 +21,12 @@ import (
 	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/devices/mqtt"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/cluster"
 	"github.com/sedge-iot/sedge/edge/sqlite"
 	"github.com/sedge-iot/sedge/functions"
+	"github.com/sedge-iot/sedge/functions/pod"
 	"github.com/sedge-iot/sedge/functions/process"
 )
-
-// A Carrier is a bus, and how its link to the broker is.
-type Carrier struct {
-	Bus        agent.Bus
-	Connected  func() (ok bool, why string) // and subscribed; nil: always
-	Reconnects func() int                   // connections after the first, of all links; nil: there is no link that could break
-}
 
 // A Node is a store, an agent and what runs functions for it.
 type Node struct {
@@ -42,9 +37,11 @@ type Node struct {
 	lg      *slog.Logger
 	store   *store.Store
 	sandbox *process.Sandbox
-	trigger net.Listener // or nil
-	token   string       // that HTTP triggers ask for, or ""
-	ops     net.Listener // for those who operate the node, or nil
+	pods    *pod.Sandbox  // or nil
+	cluster *cluster.Node // or nil: it belongs to none
+	trigger net.Listener  // or nil
+	token   string        // that HTTP triggers ask for, or ""
+	ops     net.Listener  // for those who operate the node, or nil
 }
 
 // Open opens the store of the data directory and makes an agent that goes on
@@ -69,6 +66,10 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Secrets: secrets.read,
 		Logger:  lg.With("part", "process"),
 	})
+	var noPods string
+	if n.pods, noPods, err = o.Pods.open(o, n.current, lg.With("part", "pod")); err != nil {
+		return nil, err
+	}
 	if n.carrier, err = dial(n.store); err != nil {
 		return nil, err
 	}
@@ -78,14 +79,19 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 	n.Agent, err = agent.New(agent.Config{
 		Node:      o.Name,
 		Bus:       n.carrier.Bus,
+		Cluster:   n.carrier.Cluster,
 		Store:     n.store,
-		Sandboxes: map[string]functions.Sandbox{"process": n.sandbox},
+		Sandboxes: sandboxes(n.sandbox, n.pods, noPods),
 		Logger:    lg.With("part", "agent"),
 		Connected: n.carrier.Connected,
 		AckFirst:  ackFirst(lg),
 	})
 	return n, err
 }
+
+// current returns the revision of a function that is in force. It is called once the
+// node runs.
+func (n *Node) current(name string) (functions.Revision, bool) { return n.Agent.Current(name) }
 
 // ackFirst reports whether the node is to break its promise on purpose, so that
 // the test of the promise can show that it would notice.
@@ -105,29 +111,35 @@ func (o Options) Dial(lg *slog.Logger) func(*store.Store) (Carrier, error) {
 			return Carrier{}, err
 		}
 		lg := lg.With("part", "mqtt")
-		c, err := mqtt.New(mqtt.Config{
-			URL:          o.MQTT.URL,
-			ClientID:     s.Client,
-			Username:     o.MQTT.Username,
-			PasswordFile: o.MQTT.PasswordFile,
-			CAFile:       o.MQTT.CAFile,
-			CertFile:     o.MQTT.CertFile,
-			KeyFile:      o.MQTT.KeyFile,
-			KeepAlive:    o.MQTT.KeepAlive,
-			MaxBackoff:   min(o.MQTT.KeepAlive, mqtt.DefaultMaxBackoff),
-			Session:      func(kept bool) string { return sessionOf(st, kept, lg) },
-			Held:         s.Held,
-			Hold:         func(held map[string]bool) { s.hold(held, lg) },
-			Logger:       lg,
-		})
+		config := o.mqtt(s.Client, lg)
+		config.Session = func(kept bool) string { return sessionOf(st, kept, lg) }
+		config.Held = s.Held
+		config.Hold = func(held map[string]bool) { s.hold(held, lg) }
+		c, err := mqtt.New(config)
 		if err != nil {
 			return Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: "like --mqtt mqtt://localhost:1883"}
 		}
 		return Carrier{
-			Bus:        c,
-			Connected:  func() (bool, string) { return connected(c.Status()) },
-			Reconnects: func() int { s := c.Status(); return s.In.Reconnects + s.Out.Reconnects },
+			Bus:       c,
+			Connected: func() (bool, string) { return connected(c.Status()) },
+			Metrics:   linkMetrics(c.Status),
 		}, nil
+	}
+}
+
+// mqtt returns how to reach that broker under the client id, all but its session.
+func (o Options) mqtt(client string, lg *slog.Logger) mqtt.Config {
+	return mqtt.Config{
+		URL:          o.MQTT.URL,
+		ClientID:     client,
+		Username:     o.MQTT.Username,
+		PasswordFile: o.MQTT.PasswordFile,
+		CAFile:       o.MQTT.CAFile,
+		CertFile:     o.MQTT.CertFile,
+		KeyFile:      o.MQTT.KeyFile,
+		KeepAlive:    o.MQTT.KeepAlive,
+		MaxBackoff:   min(o.MQTT.KeepAlive, mqtt.DefaultMaxBackoff),
+		Logger:       lg,
 	}
 }
 
@@ -171,11 +183,18 @@ func connected(s mqtt.Status) (bool, string) {
 func (n *Node) Run(ctx context.Context) error {
 	walls, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	walled := make(chan error, 1)
-	go func() { walled <- n.sandbox.Run(walls) }() // awaited below
+	var walled errgroup.Group // awaited below
+	walled.Go(func() error { return n.sandbox.Run(walls) })
+	if n.pods != nil {
+		walled.Go(func() error { return n.pods.Run(walls) })
+		defer context.AfterFunc(ctx, n.pods.Leave)()
+	}
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Agent.Run(ctx) })
+	if n.cluster != nil {
+		g.Go(func() error { return n.cluster.Run(ctx) })
+	}
 	if n.trigger != nil {
 		g.Go(func() error { return n.serve(ctx, "http triggers", n.trigger, n.guarded(n.Agent.Trigger())) })
 	}
@@ -185,7 +204,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.watchdog(ctx) })
 	err := g.Wait()
 	stop()
-	return errors.Join(err, <-walled)
+	return errors.Join(err, walled.Wait())
 }
 
 // TriggerAddr returns where HTTP triggers are served, or "".

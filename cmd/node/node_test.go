@@ -199,9 +199,16 @@ func TestABrokenConfigFallsBackToTheLastGood(t *testing.T) {
 	path := filepath.Join(dir, "sedge.yaml")
 	lg := slog.New(slog.NewTextHandler(t.Output(), nil))
 	read := func(text string) (Options, *ConfigFile, error) {
-		if text == "gone" {
-			os.Remove(path)
-		} else if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		os.Remove(path)
+		var err error
+		switch text {
+		case "gone":
+		case "a folder": // nobody can read it as a file; a mode would not stop root
+			err = os.Mkdir(path, 0o700)
+		default:
+			err = os.WriteFile(path, []byte(text), 0o600)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		var o Options
@@ -218,7 +225,7 @@ func TestABrokenConfigFallsBackToTheLastGood(t *testing.T) {
 		t.Fatalf("a good file gives %+v, %+v, %v", o, c, err)
 	}
 	c.Keep(lg)
-	for _, broken := range []string{"node-name: [cellar", "node-nam: cellar", "gone"} {
+	for _, broken := range []string{"node-name: [cellar", "node-nam: cellar", "gone", "a folder"} {
 		o, c, err := read(broken)
 		if err != nil || c.Fault == nil || o.Name != "attic" {
 			t.Errorf("%q gives name %q, %+v, %v, want the last good one and its fault", broken, o.Name, c, err)

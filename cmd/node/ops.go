@@ -71,10 +71,7 @@ func (n *Node) Checks() []edge.Check {
 func (n *Node) Metrics() http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(n.Agent)
-	if n.carrier.Reconnects != nil {
-		o := prometheus.CounterOpts{Name: "sedge_mqtt_reconnects_total", Help: "Connections to the broker after the first, of both links."}
-		r.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(n.carrier.Reconnects()) }))
-	}
+	r.MustRegister(n.carrier.Metrics...)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sedge_build_info", Help: "1; the labels say which program this is.",
 		ConstLabels: prometheus.Labels{"version": settings.Version(), "goversion": runtime.Version()},

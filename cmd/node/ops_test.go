@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == RunnerCommand { // the sandbox starts its own file
-		if err := Runner(context.Background()); err != nil {
+		if err := Runner(context.Background(), nil); err != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // until it is told to end.
 func run(t *testing.T, o Options, lg *slog.Logger) (n *Node, end func()) {
 	t.Helper()
-	n, err := Open(o, func(*store.Store) (Carrier, error) {
+	return runOn(t, o, func(*store.Store) (Carrier, error) {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return Carrier{}, err
@@ -41,6 +41,12 @@ func run(t *testing.T, o Options, lg *slog.Logger) (n *Node, end func()) {
 		b, err := broker.New(broker.Config{Listener: ln, Log: lg})
 		return Carrier{Bus: b}, err
 	}, lg)
+}
+
+// runOn is run on what dial returns.
+func runOn(t *testing.T, o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) (n *Node, end func()) {
+	t.Helper()
+	n, err := Open(o, dial, lg)
 	if err != nil {
 		t.Fatal(err)
 	}

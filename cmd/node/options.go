@@ -30,6 +30,7 @@ type Options struct {
 	OpsListen string // "" for none
 
 	Config *ConfigFile // that the options were read from, or nil
+	Pods   Pods
 
 	LogLevel  string
 	LogFormat string
@@ -73,6 +74,12 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.MQTT.KeepAlive, "mqtt-keepalive", mqtt.DefaultKeepAlive, "`TIME` that the link to your broker may be silent before it is tried, or away before it is dialled again")
 	f.StringVar(&o.HTTPListen, "http-listen", "127.0.0.1:7788", "`ADDRESS` for http triggers; \"off\" for none")
 	f.StringVar(&o.HTTPTokenFile, "http-token-file", "", "`FILE` with a token that http triggers ask for")
+	f.StringVar(&o.Pods.Mode, "pods", "auto", "`WHETHER` functions run in pods: auto, where there is Kubernetes, or off")
+	f.StringVar(&o.Pods.Kubeconfig, "kubeconfig", "", "`FILE` that says how to reach Kubernetes (default: the cluster this runs in, or k3s's)")
+	f.StringVar(&o.Pods.Node, "kube-node-name", kubeNodeName(os.LookupEnv), "`NAME` of this machine in Kubernetes")
+	f.StringVar(&o.Pods.Namespace, "pod-namespace", "sedge", "`NAMESPACE` of the functions' pods")
+	f.StringVar(&o.Pods.Image, "pod-image", podImage(), "`IMAGE` of the runner in them")
+	f.IntVar(&o.Pods.Pool, "pool", -1, "`NUMBER` of runner pods that are kept warm; -1 for 1, or 0 with less than 1 GB of memory")
 	f.StringVar(&o.LogLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
 	f.StringVar(&o.LogFormat, "log-format", "auto", "`FORM`: text, json, or auto: text for a terminal or journald, else json")
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/sedge-iot/sedge/cmd/node"
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions/pod/keeper"
 )
 
 const usage = `sedge-agent runs the functions of this node, until ^C or SIGTERM.
@@ -36,6 +37,10 @@ func main() {
 	if err == nil {
 		return
 	}
+	if e, ok := errors.AsType[*keeper.Ended](err); ok {
+		fmt.Fprintln(os.Stderr, e) // the last line, which the agent shows
+		os.Exit(e.Status)
+	}
 	fmt.Fprintln(os.Stderr, "error:", err)
 	if e, ok := errors.AsType[*edge.Error](err); ok && e.Hint != "" {
 		fmt.Fprintln(os.Stderr, "hint:", e.Hint)
@@ -44,8 +49,11 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == node.RunnerCommand {
-		return node.Runner(ctx)
+	switch {
+	case len(args) > 0 && args[0] == node.RunnerCommand:
+		return node.Runner(ctx, args[1:])
+	case len(args) > 0 && args[0] == node.KeeperCommand:
+		return node.Keeper(ctx)
 	}
 	var o node.Options
 	var config string
@@ -88,6 +96,9 @@ func serve(ctx context.Context, o node.Options) error {
 	n, err := node.Open(o, o.Dial(lg), lg)
 	if err != nil {
 		return err
+	}
+	if err := n.Join(o, lg); err != nil {
+		return errors.Join(err, n.Close())
 	}
 	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.Shown(), "data", o.DataDir, "triggers", n.TriggerAddr(), "ops", n.OpsAddr())
 	o.Config.Keep(lg)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,7 +43,8 @@ func newDeadList(sh *shell) *cobra.Command {
 	}
 }
 
-func (sh *shell) deadList(ctx context.Context, function string) error {
+// deadLetters returns those of a function, or all for "".
+func (sh *shell) deadLetters(ctx context.Context, function string) ([]edge.DeadLetter, error) {
 	all := []edge.DeadLetter{}
 	err := sh.ask(ctx, function, func(c *client.Client) error {
 		for q := (edge.Query{Function: function}); ; {
@@ -54,6 +56,11 @@ func (sh *shell) deadList(ctx context.Context, function string) error {
 			q.After = page[len(page)-1].ID
 		}
 	})
+	return all, err
+}
+
+func (sh *shell) deadList(ctx context.Context, function string) error {
+	all, err := sh.deadLetters(ctx, function)
 	if err != nil {
 		return err
 	}
@@ -170,19 +177,23 @@ func newDeadRedrive(sh *shell) *cobra.Command {
 
 func newDeadDiscard(sh *shell) *cobra.Command {
 	var o deadChoice
-	var yes bool
+	var yes, dryRun bool
 	cmd := &cobra.Command{
 		Use:   "discard [ID...]",
 		Short: "Throw dead letters away",
 		Example: `  sedge dead discard 17 18
-  sedge dead discard --function night-light -y`,
+  sedge dead discard --function night-light -y
+  sedge dead discard --all --dry-run     # how many would go?`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			which, err := o.choice(args)
 			if err != nil {
 				return err
 			}
-			if !yes && len(which.IDs) == 0 {
-				if err := sh.confirm("Discard " + whose(which) + "?"); err != nil {
+			switch {
+			case dryRun:
+				return sh.dryDiscard(cmd.Context(), which)
+			case !yes && len(which.IDs) == 0:
+				if err := sh.confirmDiscard(cmd.Context(), which); err != nil {
 					return err
 				}
 			}
@@ -191,14 +202,41 @@ func newDeadDiscard(sh *shell) *cobra.Command {
 	}
 	o.addFlags(sh, cmd)
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say how many would go, discard nothing")
 	return cmd
 }
 
-func whose(which edge.DeadChoice) string {
-	if which.Function != "" {
-		return "all dead letters of " + which.Function
+// confirmDiscard asks whether what which means is to go, all of a function or all
+// there are.
+func (sh *shell) confirmDiscard(ctx context.Context, which edge.DeadChoice) error {
+	letters, err := sh.deadLetters(ctx, which.Function)
+	if err != nil {
+		return err
 	}
-	return "all dead letters"
+	what := plural(len(letters), "dead letter", "dead letters")
+	if which.Function != "" {
+		what += " of " + which.Function
+	}
+	return sh.confirm("Discard " + what + "?")
+}
+
+// dryDiscard says how many dead letters there are of those that which means.
+func (sh *shell) dryDiscard(ctx context.Context, which edge.DeadChoice) error {
+	letters, err := sh.deadLetters(ctx, which.Function)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, d := range letters {
+		if len(which.IDs) == 0 || slices.Contains(which.IDs, d.ID) {
+			n++
+		}
+	}
+	if done, err := sh.structured(map[string]int{"discarded": n}); done {
+		return err
+	}
+	_, err = fmt.Fprintf(sh.out, "%s discarded (dry run)\n", plural(n, "dead letter", "dead letters"))
+	return err
 }
 
 // settle has dead letters redriven or discarded and says how many were.

@@ -28,12 +28,17 @@ how many before you agree. State and dead letters stay, unless you say --purge.`
 		Example: `  sedge delete night-light
   sedge delete night-light -y --purge
   sedge delete night-light --dry-run     # what would go?`,
-		RunE: func(cmd *cobra.Command, names []string) error { return sh.delete(cmd.Context(), names, o) },
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if sh.inCluster() {
+				return sh.deleteFromCluster(cmd.Context(), names, o)
+			}
+			return sh.delete(cmd.Context(), names, o)
+		},
 	}
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&o.purge, "purge", false, "delete state and dead letters too")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would go, delete nothing")
-	return sh.hubVerb(cmd)
+	return sh.clusterVerb(sh.hubVerb(cmd))
 }
 
 func (sh *shell) delete(ctx context.Context, names []string, o deleteOptions) error {

@@ -34,7 +34,8 @@ and what the code imports is bundled with it.`,
 		Example: `  sedge deploy -f night-light --wait
   sedge deploy -f kitchen.yaml -f hall/         # several; folders are searched
   sedge deploy -f night-light --dry-run --diff  # what would change?
-  cat function.yaml | sedge deploy -f -`,
+  cat function.yaml | sedge deploy -f -
+  sedge deploy -f night-light --kubeconfig /etc/rancher/k3s/k3s.yaml --wait`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return wrongUsage("name it with -f: sedge deploy -f "+args[0], "sedge deploy does not take %q", args[0])
@@ -49,13 +50,16 @@ and what the code imports is bundled with it.`,
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "`TIME` that --wait waits")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check and compare, change nothing")
 	f.BoolVar(&o.diff, "diff", false, "show what changes")
-	return sh.hubVerb(cmd)
+	return sh.clusterVerb(sh.hubVerb(cmd))
 }
 
 func (sh *shell) deploy(ctx context.Context, o deployOptions) error {
 	all, err := sh.sources(o.files)
 	if err != nil {
 		return err
+	}
+	if sh.inCluster() {
+		return sh.deployToCluster(ctx, all, o)
 	}
 	changes, err := sh.deployAll(ctx, all, o)
 	if err == nil && o.wait && !o.dryRun {

@@ -21,11 +21,14 @@ func newDescribe(sh *shell) *cobra.Command {
   sedge describe night-light --code
   sedge describe night-light -o json | jq .function.manifest.spec`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if sh.inCluster() {
+				return sh.describeInCluster(cmd.Context(), args[0], code)
+			}
 			return sh.describe(cmd.Context(), args[0], code)
 		},
 	}
 	cmd.Flags().BoolVar(&code, "code", false, "show the code too")
-	return sh.hubVerb(cmd)
+	return sh.clusterVerb(sh.hubVerb(cmd))
 }
 
 func (sh *shell) describe(ctx context.Context, name string, code bool) error {
@@ -91,11 +94,19 @@ func describeManifest(r *record, s functions.Spec) {
 		r.field("Output", s.Output.Topic)
 	}
 	r.list("Publishes", s.Permissions.Publish)
-	r.field("State", fmt.Sprintf("at most %s", size(int64(s.State.MaxBytes))))
+	r.field("State", stateText(s))
 	limits := []string{"memory " + size(int64(s.Resources.Memory)), fmt.Sprintf("timeout %s", span(seconds(s.Resources.Timeout))), fmt.Sprintf("%d at a time", s.Resources.Concurrency)}
 	if s.Resources.CPU != "" {
 		limits = append(limits, "cpu "+s.Resources.CPU)
 	}
 	r.field("Limits", strings.Join(limits, ", "))
 	r.field("Retry", fmt.Sprintf("%s, in order of %s", plural(s.Delivery.Retry.Attempts, "attempt", "attempts"), s.Delivery.Order))
+}
+
+// stateText says how much a function may keep.
+func stateText(s functions.Spec) string {
+	if s.Placement.Shared() {
+		return "none"
+	}
+	return "at most " + size(int64(s.State.MaxBytes))
 }

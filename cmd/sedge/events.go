@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -29,16 +30,34 @@ func newEvents(sh *shell) *cobra.Command {
 
 func (sh *shell) events(ctx context.Context, q edge.Query) error {
 	return sh.ask(ctx, q.Function, func(c *client.Client) error {
-		return stream(ctx, c.Events(ctx, q), sh.printStep)
+		return stream(ctx, c.Events(ctx, q), (&trail{sh: sh}).print)
 	})
 }
 
-func (sh *shell) printStep(s edge.Step) error {
+// A trail prints steps below each other. What is to come is not known, so its
+// columns become as wide as the widest so far, within reason.
+type trail struct {
+	sh              *shell
+	function, topic int // widths, in runes
+}
+
+// widestColumn is how far one long name may push what stands right of it.
+const widestColumn = 40
+
+func (t *trail) print(s edge.Step) error {
+	sh := t.sh
 	if done, err := sh.line(s); done {
 		return err
 	}
-	_, err := fmt.Fprintf(sh.out, "%s  %s  %s  %s%s\n", sh.paint(sh.out, dim, clock(s.Time)), s.Function,
-		sh.paint(sh.out, stepColor(s.What), fmt.Sprintf("%-9s", s.What)), oneLine(from(s.Topic, s.Source)), sh.paint(sh.out, dim, oneLine(particulars(s))))
+	topic := oneLine(from(s.Topic, s.Source))
+	t.function = min(max(t.function, utf8.RuneCountInString(s.Function)), widestColumn)
+	t.topic = min(max(t.topic, utf8.RuneCountInString(topic)), widestColumn)
+	rest := oneLine(particulars(s))
+	if rest != "" {
+		topic = fmt.Sprintf("%-*s", t.topic, topic)
+	}
+	_, err := fmt.Fprintf(sh.out, "%s  %-*s  %s  %s%s\n", sh.paint(sh.out, dim, clock(s.Time)), t.function, s.Function,
+		sh.paint(sh.out, stepColor(s.What), fmt.Sprintf("%-9s", s.What)), topic, sh.paint(sh.out, dim, rest))
 	return err
 }
 

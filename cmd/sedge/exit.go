@@ -107,6 +107,9 @@ func (sh *shell) exit(err error) int {
 		between = "\n" // a list reads better below
 	}
 	fmt.Fprintf(sh.talk, "%s%s%s\n", sh.paint(sh.talk, red, "error:"), between, told.Message)
+	if e, ran := errors.AsType[*ranError](err); ran && e.failure.Stack != "" {
+		sh.say("%s", strings.TrimRight(e.failure.Stack, "\n"))
+	}
 	if told.Hint != "" {
 		fmt.Fprintf(sh.talk, "%s %s\n", sh.paint(sh.talk, dim, "hint:"), strings.ReplaceAll(told.Hint, "\n", "\n      "))
 	}

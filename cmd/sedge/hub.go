@@ -34,6 +34,9 @@ func (sh *shell) hubVerb(cmd *cobra.Command) *cobra.Command {
 
 // client returns a client of the hub that the user means.
 func (sh *shell) client() (*client.Client, error) {
+	if err := sh.hubIsMeant(); err != nil {
+		return nil, err
+	}
 	if u, err := url.Parse(sh.hub); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, wrongUsage("like "+defaultHub, "--hub: %q is no address of a hub", sh.hub)
 	}
@@ -46,6 +49,17 @@ func (sh *shell) client() (*client.Client, error) {
 		c.User = u.Username
 	}
 	return c, nil
+}
+
+// hubIsMeant refuses to ask a hub on this machine when a cluster is meant.
+func (sh *shell) hubIsMeant() error {
+	for _, name := range []string{"SEDGE_KUBECONFIG", "SEDGE_KUBE_CONTEXT"} {
+		if v, _ := sh.lookup(name); v != "" && sh.hub == defaultHub {
+			return wrongUsage("deploy, list, describe, delete and node speak to a cluster; for a hub, unset "+name,
+				"this command asks a hub, but %s names a cluster", name)
+		}
+	}
+	return nil
 }
 
 // ask has do speak to the hub about a function ("" for none in particular) and

@@ -70,8 +70,6 @@ func (sh *shell) printInvoked(ran edge.Invoked) {
 	}
 	if ran.Error == nil {
 		sh.say("%s", sh.paint(sh.talk, dim, "took "+span(ran.Took)))
-	} else if ran.Error.Stack != "" {
-		sh.say("%s", strings.TrimRight(ran.Error.Stack, "\n"))
 	}
 }
 

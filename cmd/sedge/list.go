@@ -23,6 +23,9 @@ func newList(sh *shell) *cobra.Command {
   sedge list --watch
   sedge list -o name | xargs -n1 sedge describe`,
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if sh.inCluster() {
+				return sh.listCluster(cmd.Context(), names, watch)
+			}
 			if watch {
 				return sh.watchList(cmd.Context(), names)
 			}
@@ -30,7 +33,7 @@ func newList(sh *shell) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "again whenever something changed, until ^C")
-	return sh.hubVerb(cmd)
+	return sh.clusterVerb(sh.hubVerb(cmd))
 }
 
 func (sh *shell) list(ctx context.Context, names []string) error {

@@ -100,7 +100,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	cmd.Path = filepath.Join(path[0], args[0])
 	cmd.Err = nil
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TZ", "WORK", "SEDGE_DATA_DIR", "SEDGE_HUB_URL", "SEDGE_TOKEN", "SEDGE_TOKEN_FILE", "SEDGE_OUTPUT", "SEDGE_TIMEOUT", "SEDGE_WAIT"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TZ", "WORK", "SEDGE_DATA_DIR", "SEDGE_HUB_URL", "SEDGE_TOKEN", "SEDGE_TOKEN_FILE", "SEDGE_KUBECONFIG", "SEDGE_OUTPUT", "SEDGE_TIMEOUT", "SEDGE_WAIT"} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}

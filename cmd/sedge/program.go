@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -101,7 +103,23 @@ func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error)
 		return node.Carrier{}, &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: brokerHint(o)}
 	}
 	p.broker, p.brokerTLS = b, certificate != nil
-	return node.Carrier{Bus: b}, nil
+	return carried(b), nil
+}
+
+// carried returns the broker of this process as what carries the node's messages.
+// It is always there; but it may have something to say to its owner.
+func carried(b *broker.Broker) node.Carrier {
+	return node.Carrier{
+		Bus:       b,
+		Connected: func() (bool, string) { return true, strings.Join(b.Status().Faults, "; ") },
+		Metrics: []prometheus.Collector{
+			node.Count("sedge_broker_takeovers_total", "Connections that took their session from another, as two devices with one client id do.",
+				func() float64 { return float64(b.Status().Takeovers) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "sedge_broker_faults", Help: "What is wrong with the broker now and may need somebody: /readyz?verbose says what.",
+			}, func() float64 { return float64(len(b.Status().Faults)) }),
+		},
+	}
 }
 
 // brokerTLS returns what the broker shows of itself, or nil if it is to speak

@@ -44,7 +44,7 @@ a lamp answers, on your own board, with the internet down.`,
 		}
 	}
 	grouped("begin", newDemo(sh), newUp(sh), newNew(sh), newDeploy(sh))
-	grouped("look", newList(sh), newDescribe(sh), newLogs(sh), newEvents(sh), newDiff(sh), newHistory(sh))
+	grouped("look", newList(sh), newDescribe(sh), newNode(sh), newLogs(sh), newEvents(sh), newDiff(sh), newHistory(sh))
 	grouped("act", newInvoke(sh), newState(sh), newDead(sh), newEnable(sh), newDisable(sh), newRollback(sh), newDelete(sh))
 	grouped("other", newSchema(sh), newVersion(sh))
 	root.SetHelpCommand(newHelp())

@@ -13,6 +13,6 @@ func newRunner() *cobra.Command {
 		Use:                node.RunnerCommand,
 		Hidden:             true,
 		DisableFlagParsing: true,
-		RunE:               func(cmd *cobra.Command, _ []string) error { return node.Runner(cmd.Context()) },
+		RunE:               func(cmd *cobra.Command, args []string) error { return node.Runner(cmd.Context(), args) },
 	}
 }

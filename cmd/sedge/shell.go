@@ -28,6 +28,9 @@ type shell struct {
 	hub       string
 	token     string
 	tokenFile string
+
+	kubeconfig  string // the cluster to speak to instead of a hub, if one of these is set
+	kubeContext string
 }
 
 var outputs = []string{"table", "wide", "json", "yaml", "name"}

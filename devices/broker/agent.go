@@ -50,7 +50,13 @@ func (b *Broker) Subscribe(filters []string) {
 // is kept has acknowledged or stored it, and the agent, if it wants the message
 // itself, has acknowledged it. What the end of Run cuts off gets an error or no
 // word at all.
-func (b *Broker) Publish(p devices.Publication, done func(error)) {
+func (b *Broker) Publish(p devices.Publication, done func(error)) { b.PublishOn(nil, p, done) }
+
+// Line is nil: between broker and agent there is nothing that breaks.
+func (b *Broker) Line() any { return nil }
+
+// PublishOn is [Broker.Publish], over the only line that there is.
+func (b *Broker) PublishOn(_ any, p devices.Publication, done func(error)) {
 	if b.over.Load() {
 		done(errClosed)
 		return

@@ -79,12 +79,28 @@ func (c *Client) Run(ctx context.Context, hear func(devices.Message)) error {
 // must done, which is called before Publish returns or on a goroutine that
 // serves the connection. Publications go out in the order of the calls.
 func (c *Client) Publish(p devices.Publication, done func(error)) {
-	if err := c.publish(p, done); err != nil {
+	c.PublishOn(c.Line(), p, done)
+}
+
+// Line names the connection that publications go out on now; nil: there is none.
+// When it is named, every publication of those before has its outcome.
+func (c *Client) Line() any {
+	if l := c.out.Load(); l != nil {
+		return l
+	}
+	return nil
+}
+
+// PublishOn is [Client.Publish] over that line: if it is no more, the outcome is
+// [ErrOffline]. Who takes the line before looking at what is not confirmed can be
+// sure that p does not overtake anything that was lost.
+func (c *Client) PublishOn(line any, p devices.Publication, done func(error)) {
+	if err := c.publish(line, p, done); err != nil {
 		done(err)
 	}
 }
 
-func (c *Client) publish(p devices.Publication, done func(error)) error {
+func (c *Client) publish(line any, p devices.Publication, done func(error)) error {
 	if err := devices.CheckTopic(p.Topic); err != nil {
 		return err
 	}
@@ -94,8 +110,8 @@ func (c *Client) publish(p devices.Publication, done func(error)) error {
 	if len(p.Payload) > c.config.MaxPacket {
 		return fmt.Errorf("publish %d bytes: want at most %d", len(p.Payload), c.config.MaxPacket)
 	}
-	l := c.out.Load()
-	if l == nil {
+	l, ok := line.(*link)
+	if !ok {
 		return ErrOffline
 	}
 	return l.publish(p, done)

@@ -76,8 +76,17 @@ func open(path string, schema fs.FS) (*DB, error) {
 	return db, nil
 }
 
-// connect opens the writer, which creates the file, and readies the readers.
+// connect opens the writer, on a file that is made if need be, and readies the
+// readers.
 func (db *DB) connect() (err error) {
+	// SQLite would make the file for all to read; its log and index take after it.
+	f, err := os.OpenFile(db.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
 	db.pool, err = sql.Open("sqlite", dsn(db.path, url.Values{
 		"_journal_mode": {"WAL"},
 		"_synchronous":  {"FULL"},

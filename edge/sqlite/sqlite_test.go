@@ -106,6 +106,20 @@ func TestEveryConnectionIsSetUpForPowerCutsAndSmallBoards(t *testing.T) {
 	}
 }
 
+func TestAFileIsForItsOwnerAlone(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "notes.db")
+	add(t, open(t, path, schema(notes)), 0, 1)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if info, err := os.Stat(path + suffix); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("notes.db%s has mode %v, %v; want 0600", suffix, info.Mode(), err)
+		}
+	}
+}
+
 func TestAnUpdateThatFailsLeavesNothingAndHoldsNothingUp(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "a.db"), schema(notes))
 	boom := errors.New("boom")

@@ -1,0 +1,232 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sedge-iot/sedge/arm"
+	"github.com/sedge-iot/sedge/cmd/settings"
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/kube"
+	"github.com/sedge-iot/sedge/functions"
+	"github.com/sedge-iot/sedge/functions/pod"
+)
+
+// Pods says whether and how a node runs functions in pods.
+type Pods struct {
+	Mode       string // auto or off
+	Kubeconfig string // "" for where they usually are
+	Node       string // the machine's name in Kubernetes
+	Namespace  string
+	Image      string
+	Pool       int // -1: by the machine's memory
+}
+
+// smallMemory is the memory below which no pod is kept warm, kB.
+const smallMemory = 1 << 20
+
+// pool returns how many pods are kept warm.
+func (p Pods) pool() int {
+	if p.Pool >= 0 {
+		return p.Pool
+	}
+	if kB := totalMemory(); kB > 0 && kB < smallMemory {
+		return 0
+	}
+	return 1
+}
+
+// totalMemory returns the machine's memory, kB, or 0 if that cannot be told.
+func totalMemory() (kB int) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for l := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(l, "MemTotal:"); ok {
+			fmt.Sscan(rest, &kB)
+		}
+	}
+	return kB
+}
+
+// open returns the sandbox of pods, or why this node has none. It is an error only
+// if the owner asked for pods by naming a cluster that cannot be used.
+func (p Pods) open(o Options, current func(string) (functions.Revision, bool), lg *slog.Logger) (s *pod.Sandbox, why string, err error) {
+	if p.Mode == "off" {
+		return nil, "they are turned off (--pods off)", nil
+	}
+	if p.Mode != "auto" {
+		return nil, "", &edge.Error{Code: edge.Invalid, Message: fmt.Sprintf("--pods %q: want auto or off", p.Mode)}
+	}
+	client, err := p.client()
+	switch {
+	case err != nil && p.Kubeconfig != "":
+		return nil, "", &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: "--kubeconfig FILE names a file that kubectl could use, too"}
+	case errors.Is(err, kube.ErrNone):
+		return nil, err.Error(), nil
+	case err == nil:
+		err = p.known(client)
+	}
+	if err != nil {
+		lg.Warn("functions do not run in pods", "err", err)
+		return nil, err.Error(), nil
+	}
+	secret, err := podSecret(o.DataDir)
+	if err != nil {
+		return nil, "", err
+	}
+	s, err = pod.New(pod.Config{
+		Client:    client,
+		Node:      p.Node,
+		Namespace: p.Namespace,
+		Image:     p.Image,
+		Pool:      p.pool(),
+		Secret:    secret,
+		Current:   current,
+		Logger:    lg,
+	})
+	return s, "", err
+}
+
+// client returns a client of the cluster that this machine is a node of. Of kubectl's
+// own settings nothing is taken: they may lead anywhere.
+func (p Pods) client() (*kube.Client, error) {
+	if p.Kubeconfig != "" || inPod() {
+		return kube.Open(p.Kubeconfig)
+	}
+	f, err := os.Open(kube.K3sConfig)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, kube.ErrNone
+	case err != nil:
+		return nil, err
+	}
+	f.Close() // it can be read
+	return kube.Open(kube.K3sConfig)
+}
+
+// inPod reports whether this process runs in a pod.
+func inPod() bool {
+	_, ok := os.LookupEnv("KUBERNETES_SERVICE_HOST")
+	return ok
+}
+
+// known makes sure that the cluster has this machine, as far as it can be asked: at
+// boot the agent may be there first.
+func (p Pods) known(c *kube.Client) error {
+	ctx, stop := context.WithTimeout(context.Background(), 3*time.Second)
+	defer stop()
+	_, err := kube.Nodes.In(c, "").Get(ctx, p.Node)
+	if kube.IsNotFound(err) {
+		return fmt.Errorf("the cluster at %s has no node %q: say how it calls this machine with --kube-node-name", c.Host(), p.Node)
+	}
+	return nil
+}
+
+// podSecret returns the secret from which agent and pods know each other. It is made
+// once, and lost it costs the pods that run then.
+func podSecret(dir string) ([]byte, error) {
+	path := filepath.Join(dir, "pods.secret")
+	secret, err := os.ReadFile(path)
+	if err == nil && len(secret) == pod.SecretSize {
+		return secret, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read secret of pods: %w", err)
+	}
+	secret = make([]byte, pod.SecretSize)
+	rand.Read(secret)
+	if err := Replace(path, secret); err != nil {
+		return nil, fmt.Errorf("write secret of pods: %w", err)
+	}
+	return secret, nil
+}
+
+// kubeNodeName returns what Kubernetes calls this machine, unless it is said: what
+// the pod of the agent was told, else the host's name, as the kubelet has it.
+func kubeNodeName(lookup func(string) (string, bool)) string {
+	if name, _ := lookup("NODE_NAME"); name != "" {
+		return name
+	}
+	return strings.ToLower(hostname())
+}
+
+// podImage is the image of this very version.
+func podImage() string { return arm.AgentReference(settings.Version()) }
+
+// sandboxes returns the sandboxes of a node by the names that manifests have for
+// them. pods may be nil; why says why, then.
+func sandboxes(process functions.Sandbox, pods *pod.Sandbox, why string) map[string]functions.Sandbox {
+	if inPod() {
+		process = walled{process}
+	}
+	var p functions.Sandbox = pods
+	if pods == nil {
+		p = refusal{"this node runs no pods: " + why}
+	}
+	return map[string]functions.Sandbox{
+		functions.SandboxProcess: process,
+		functions.SandboxPod:     p,
+		"auto":                   auto{process: process, pod: p, pods: pods != nil},
+	}
+}
+
+// auto is a pod where the node has them, else a process.
+type auto struct {
+	process, pod functions.Sandbox
+	pods         bool
+}
+
+// Start starts f where it can.
+func (a auto) Start(ctx context.Context, f functions.Function) (functions.Instance, error) {
+	needsPod := f.Manifest.Spec.Runtime == functions.RuntimeImage || f.Manifest.Spec.Placement.Pin == functions.PinCluster
+	if !a.pods && !needsPod {
+		return a.process.Start(ctx, f)
+	}
+	i, err := a.pod.Start(ctx, f)
+	if !errors.Is(err, pod.ErrAway) || needsPod {
+		return i, err
+	}
+	i, second := a.process.Start(ctx, f)
+	if second != nil {
+		// That a process cannot do it either is not for ever: the pod may.
+		return nil, fmt.Errorf("%w; and as a process: %v", err, second)
+	}
+	return i, nil
+}
+
+// refusal is the sandbox of a kind that the node has not.
+type refusal struct{ why string }
+
+// Start says why not.
+func (r refusal) Start(_ context.Context, f functions.Function) (functions.Instance, error) {
+	return nil, fmt.Errorf("start %s: %w: %s", f.Name(), functions.ErrUnfit, r.why)
+}
+
+// walled is the process sandbox within the agent's own pod. There a process that has
+// no control group of its own would use up the agent's memory, and end it.
+type walled struct{ functions.Sandbox }
+
+// Start starts f, if its process gets a control group.
+func (w walled) Start(ctx context.Context, f functions.Function) (functions.Instance, error) {
+	i, err := w.Sandbox.Start(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	for _, missing := range i.Describe().Missing {
+		if strings.Contains(missing, "control group") {
+			i.Close()
+			return nil, fmt.Errorf("start %s: %w: a process in the agent's pod needs a control group of its own: %s", f.Name(), functions.ErrUnfit, missing)
+		}
+	}
+	return i, nil
+}
