@@ -76,7 +76,7 @@ func (b *board) on(t *testing.T) {
 	}
 	conf := filepath.Join(b.disk, "mosquitto.conf")
 	write(t, conf, "listener 1883 0.0.0.0\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n"+
-		"persistence true\npersistence_location "+b.disk+"/\nuser root\n")
+		"persistence true\npersistence_location "+b.disk+"/\nuser root\n", 0o600)
 	b.spawn(t, "exec", b.name, "--", mosquitto, "-c", conf)
 	b.reach(t, b.broker, b.address+":1883")
 }
@@ -88,11 +88,11 @@ const mosquitto = "/usr/sbin/mosquitto"
 // a power cut is not ours.
 func (b *board) shutBroker(t *testing.T) {
 	t.Helper()
-	for _, pid := range b.processes(t, mosquitto) {
+	for _, pid := range b.processes(isBroker) {
 		syscall.Kill(pid, syscall.SIGTERM)
 	}
 	await(t, "the broker to end", func() error {
-		if left := b.processes(t, mosquitto); len(left) > 0 {
+		if left := b.processes(isBroker); len(left) > 0 {
 			return fmt.Errorf("%v run", left)
 		}
 		return nil
@@ -250,11 +250,4 @@ func (b *board) apply(t *testing.T, doc map[string]any) error {
 	namespace, _ := doc["metadata"].(map[string]any)["namespace"].(string)
 	_, err := kube.Kind[map[string]any]{Group: group, Version: version, Name: kind, Plural: plural}.In(b.kube, namespace).Try(t.Context(), &doc, false)
 	return err
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

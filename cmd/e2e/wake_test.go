@@ -208,7 +208,9 @@ func TestClusterAFirstEventWakesItsFunction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, *record, string(text))
+		if err := os.WriteFile(*record, append(text, '\n'), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -250,11 +252,7 @@ func (b *board) memory(t *testing.T, r *rouser) (resident, anonymous int64) {
 		r.latency(t, name)
 	}
 	settle(t)
-	agents := b.processes(t, "/sedge-agent")
-	agents = slices.DeleteFunc(agents, func(pid int) bool {
-		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // gone is not it
-		return string(line) != "/sedge-agent\x00"
-	})
+	agents := b.processes(isAgent)
 	if len(agents) != 1 {
 		t.Fatalf("the board runs %d agents, want 1", len(agents))
 	}
