@@ -146,7 +146,6 @@ func isAgent(args []string) bool { return slices.Equal(args, []string{"/sedge-ag
 func isRunner(args []string) bool {
 	return len(args) == 3 && args[1] == "runner" && args[2] == "confined"
 }
-func isBroker(args []string) bool { return args[0] == mosquitto }
 
 // strike kills those processes of the board, of which there must be some.
 func (b *board) strike(t *testing.T, wanted func([]string) bool) {

@@ -208,6 +208,7 @@ func (d *day) noOrphans(t *testing.T) {
 // A power cut takes broker, agent, pods and Kubernetes at once, while events come.
 func TestClusterAPowerCutCostsNoEvent(t *testing.T) {
 	d := newDay(t, "cut")
+	awaitFor(t, patience, "events to have come", func() error { return d.oracle.reached("echo", "device0", 50) })
 	d.shutBroker(t)
 	d.off(t)
 	d.on(t)
