@@ -161,23 +161,28 @@ func (b *board) strike(t *testing.T, wanted func([]string) bool) {
 	}
 }
 
-// dial connects to an address in the board's network.
-func (b *board) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	done := make(chan struct{})
-	go func() { // awaited below; its thread ends with it, for it has left this host's network
-		defer close(done)
-		runtime.LockOSThread()
-		var there *os.File
-		if there, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", b.pid)); err != nil {
-			return
-		}
-		defer there.Close()
-		if err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-			return
-		}
-		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
-	}()
-	<-done
+// dial connects to an address in the board's network. The thread that does so comes
+// back to this host's: its end would end what it has started.
+func (b *board) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer home.Close()
+	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", b.pid))
+	if err != nil {
+		return nil, err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+		panic(err) // this thread is nowhere that any test wants to be
+	}
+	runtime.UnlockOSThread()
 	return conn, err
 }
 
