@@ -77,9 +77,15 @@ bin/kubernetes: $(CLUSTER)/go.sum $(wildcard $(CLUSTER)/kubernetes/*.go)
 test-cluster: cluster ## Run the tests that need a Kubernetes.
 	go -C $(CLUSTER) test -count=1 -timeout 10m $(CLUSTER_PARTS)
 	bin/cluster image localhost/testapp:1 bin/testapp.tar bin/testapp
-	@[ -z "$(CLUSTER_SUITES)" ] || { \
-		trap 'bin/cluster down suites' EXIT && bin/cluster up suites --image bin/testapp.tar && \
-		go test -count=1 -p 1 -timeout 20m -tags cluster -exec '$(CURDIR)/bin/cluster exec suites --' $(CLUSTER_SUITES); }
+	trap 'bin/cluster down suites' EXIT && bin/cluster up suites --image bin/testapp.tar && \
+	go test -count=1 -p 1 -timeout 20m -tags cluster -exec '$(CURDIR)/bin/cluster exec suites --' $(CLUSTER_SUITES)
+	$(DEPS) $(BROKER)
+	go test -count=1 -v -timeout 30m -tags cluster -run '^TestCluster' ./cmd/e2e
+
+.PHONY: bench-cluster
+bench-cluster: cluster ## Measure pods beside bare ones and write it into BENCHMARKS.md.
+	$(DEPS) $(BROKER)
+	go test -count=1 -v -timeout 30m -tags cluster -run '^TestClusterAFirstEvent' ./cmd/e2e -record $(CURDIR)/BENCHMARKS.md
 
 .PHONY: bench
 bench: build cross ## Measure against a bare echo and write BENCHMARKS.md.
@@ -101,7 +107,8 @@ lint: ## Check format, vet, staticcheck and the shell scripts.
 	$(DEPS) shellcheck
 	@unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
 	go vet ./...
-	go tool staticcheck ./...
+	go vet -tags cluster ./...
+	go tool staticcheck -tags cluster ./...
 	go -C $(CLUSTER) vet $(CLUSTER_PARTS)
 	staticcheck=$$(go tool -n staticcheck) && cd $(CLUSTER) && "$$staticcheck" $(CLUSTER_PARTS)
 	shellcheck .ci/run $(DEPS)

@@ -18,7 +18,7 @@ import (
 
 var (
 	absence = flag.Duration("absence", 15*time.Second, "how long the API server is away; the promise is about a minute")
-	record  = flag.String("record", "", "file to write the figures into, as JSON")
+	record  = flag.String("record", "", "report to write the figures into, as its last section")
 )
 
 // inPod says which event it ran on, from a pod. It writes no state, so that a board

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -56,5 +57,18 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(o.out, r.markdown(), 0o644)
+	return os.WriteFile(o.out, append(r.markdown(), ofPods(o.out)...), 0o644)
+}
+
+// ofPods returns the last section of the report that is there, which is not this
+// program's: make bench-cluster writes it.
+func ofPods(path string) []byte {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return nil // there is none yet
+	}
+	if i := bytes.Index(old, []byte("\n## Pods\n")); i >= 0 {
+		return old[i:]
+	}
+	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 const preamble = `# Benchmarks
 
-Written by ` + "`make bench`" + `; do not edit.
+Written by ` + "`make bench`" + `, the last section by ` + "`make bench-cluster`" + `; do not edit.
 
 %s, on %s.
 %s.
