@@ -174,8 +174,8 @@ func (b *board) restart() {
 }
 
 // reboot turns the board off. Its clock goes on meanwhile, or begins anew in
-// 1970. What was written last has told the store where the clock is: one that
-// jumps ahead unseen just before the power goes looks like a long time off.
+// 1970. What is written before and after has told the store where the clock is:
+// one that jumps ahead between the two looks like a long time off.
 func (b *board) reboot() {
 	pass(2 * time.Minute)
 	b.put(time.Hour)
@@ -193,6 +193,7 @@ func (b *board) reboot() {
 		}
 	}
 	b.start()
+	b.put(time.Hour)
 }
 
 func (b *board) put(life time.Duration) {

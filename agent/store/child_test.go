@@ -73,6 +73,7 @@ func inMountNamespace(t *testing.T, user bool) (out []byte, err error) {
 	if user {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}} // without a group no file can be made
 	}
 	return cmd.CombinedOutput()
 }

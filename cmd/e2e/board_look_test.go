@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -118,21 +119,13 @@ func (b *board) deploy(t *testing.T, manifests ...string) {
 	}
 }
 
-// processes returns the board's processes whose command line holds all of words, as
-// this host numbers them.
-func (b *board) processes(t *testing.T, words ...string) (pids []int) {
-	t.Helper()
+// processes returns the board's processes whose command line is what is wanted, as this
+// host numbers them.
+func (b *board) processes(wanted func(args []string) bool) (pids []int) {
 	var walk func(pid int)
 	walk = func(pid int) {
-		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil {
-			text := strings.ReplaceAll(string(line), "\x00", " ")
-			has := true
-			for _, w := range words {
-				has = has && strings.Contains(text, w)
-			}
-			if has {
-				pids = append(pids, pid)
-			}
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && wanted(strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")) {
+			pids = append(pids, pid)
 		}
 		lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is well formed
 		for _, list := range lists {
@@ -148,12 +141,18 @@ func (b *board) processes(t *testing.T, words ...string) (pids []int) {
 	return pids
 }
 
-// strike kills the one process of the board whose command line holds all of words.
-func (b *board) strike(t *testing.T, words ...string) {
+// What the processes of interest on a board are called by.
+func isAgent(args []string) bool { return slices.Equal(args, []string{"/sedge-agent"}) }
+func isRunner(args []string) bool {
+	return len(args) == 3 && args[1] == "runner" && args[2] == "confined"
+}
+
+// strike kills those processes of the board, of which there must be some.
+func (b *board) strike(t *testing.T, wanted func([]string) bool) {
 	t.Helper()
-	pids := b.processes(t, words...)
+	pids := b.processes(wanted)
 	if len(pids) == 0 {
-		t.Fatalf("the board runs no %q", words)
+		t.Fatal("there is nothing to kill on the board")
 	}
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {

@@ -34,7 +34,8 @@ type board struct {
 	broker     string // host:port here that leads to the board's broker, whenever it is on
 	kube       *kube.Client
 
-	power []*exec.Cmd // what ends with a power cut: the broker, and ways to it
+	mosquitto *exec.Cmd
+	power     []*exec.Cmd // what else of this host's ends with a power cut
 }
 
 // clusterProgram brings up boards; make cluster builds it.
@@ -76,27 +77,21 @@ func (b *board) on(t *testing.T) {
 	}
 	conf := filepath.Join(b.disk, "mosquitto.conf")
 	write(t, conf, "listener 1883 0.0.0.0\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n"+
-		"persistence true\npersistence_location "+b.disk+"/\nuser root\n")
-	b.spawn(t, "exec", b.name, "--", mosquitto, "-c", conf)
+		"persistence true\npersistence_location "+b.disk+"/\nuser root\n", 0o600)
+	b.mosquitto, _ = b.spawn(t, "exec", b.name, "--", "/usr/sbin/mosquitto", "-c", conf) // where Debian has it
 	b.reach(t, b.broker, b.address+":1883")
 }
-
-// mosquitto is where Debian has it.
-const mosquitto = "/usr/sbin/mosquitto"
 
 // shutBroker has the broker write what it keeps and end. What it would lose of that in
 // a power cut is not ours.
 func (b *board) shutBroker(t *testing.T) {
 	t.Helper()
-	for _, pid := range b.processes(t, mosquitto) {
-		syscall.Kill(pid, syscall.SIGTERM)
+	if err := b.mosquitto.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
 	}
-	await(t, "the broker to end", func() error {
-		if left := b.processes(t, mosquitto); len(left) > 0 {
-			return fmt.Errorf("%v run", left)
-		}
-		return nil
-	})
+	if err := b.mosquitto.Wait(); err != nil {
+		t.Fatalf("mosquitto: %v", err)
+	}
 }
 
 // off cuts the board's power.
@@ -122,8 +117,9 @@ func (b *board) do(t *testing.T, args ...string) []byte {
 	return out.Bytes()
 }
 
-// spawn starts something that ends with the board's power, and returns its output.
-func (b *board) spawn(t *testing.T, args ...string) *bufio.Reader {
+// spawn starts something that ends with the board's power, and returns it with what it
+// prints.
+func (b *board) spawn(t *testing.T, args ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	c := exec.Command(clusterProgram, args...)
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -135,13 +131,14 @@ func (b *board) spawn(t *testing.T, args ...string) *bufio.Reader {
 		t.Fatal(err)
 	}
 	b.power = append(b.power, c)
-	return bufio.NewReader(out)
+	return c, bufio.NewReader(out)
 }
 
 // reach makes an address here lead to one in the board's network, and returns it.
 func (b *board) reach(t *testing.T, here, there string) string {
 	t.Helper()
-	line, err := b.spawn(t, "proxy", b.name, here, there).ReadString('\n')
+	_, out := b.spawn(t, "proxy", b.name, here, there)
+	line, err := out.ReadString('\n')
 	if err != nil {
 		t.Fatalf("reach %s on the board: %v", there, err)
 	}
@@ -250,11 +247,4 @@ func (b *board) apply(t *testing.T, doc map[string]any) error {
 	namespace, _ := doc["metadata"].(map[string]any)["namespace"].(string)
 	_, err := kube.Kind[map[string]any]{Group: group, Version: version, Name: kind, Plural: plural}.In(b.kube, namespace).Try(t.Context(), &doc, false)
 	return err
-}
-
-func write(t *testing.T, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

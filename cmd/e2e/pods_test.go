@@ -142,7 +142,7 @@ func TestClusterWhatHappensToABoardCostsNoEvent(t *testing.T) {
 	}
 	d.spares(t, "an agent that is restarted", func() { d.restartAgent(t) })
 	d.spares(t, "an agent that is killed", func() {
-		d.strike(t, "/sedge-agent")
+		d.strike(t, isAgent)
 		awaitFor(t, patience, "the agent", d.agentReady(t))
 	})
 	d.spares(t, "a kubelet that is killed", func() {
@@ -158,7 +158,7 @@ func TestClusterWhatHappensToABoardCostsNoEvent(t *testing.T) {
 		}
 		d.do(t, "start", d.name, "apiserver")
 	})
-	d.strike(t, "runner", "confined")
+	d.strike(t, isRunner)
 	d.answers(t)
 	t.Log("a runner that is killed: answered")
 	d.quiet(t)
@@ -208,6 +208,7 @@ func (d *day) noOrphans(t *testing.T) {
 // A power cut takes broker, agent, pods and Kubernetes at once, while events come.
 func TestClusterAPowerCutCostsNoEvent(t *testing.T) {
 	d := newDay(t, "cut")
+	awaitFor(t, patience, "events to have come", func() error { return d.oracle.reached("echo", "device0", 50) })
 	d.shutBroker(t)
 	d.off(t)
 	d.on(t)

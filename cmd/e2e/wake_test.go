@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -105,14 +106,29 @@ func (b *board) asleep(t *testing.T, function string) {
 				return fmt.Errorf("%s is %s, %v", name, p.Status.Phase, p.Metadata.Labels)
 			}
 		}
-		return nil
+		return b.poolReady(t)
 	})
-	settle(t)
 }
 
-// settle lets a pod that the API server calls ready be dialled by the agent, of which
-// nothing outside tells.
-func settle(t *testing.T) { pause(t.Context(), time.Second) }
+// poolReady asks the agent whether a pod of the pool waits for a function.
+func (b *board) poolReady(t *testing.T) error {
+	t.Helper()
+	pods, err := b.pods(t.Context(), agentSpace)
+	if err != nil {
+		return err
+	}
+	for name, p := range pods {
+		if !strings.HasPrefix(name, "sedge-agent-") {
+			continue
+		}
+		text, err := b.get("http://" + net.JoinHostPort(p.Status.PodIP, "7781") + "/metrics")
+		if err == nil && !strings.Contains(text, "\nsedge_pool_ready 1\n") {
+			err = errors.New("no pod of the pool is ready")
+		}
+		return err
+	}
+	return errors.New("there is no agent")
+}
 
 func isReady(p *kube.Pod) bool {
 	return slices.ContainsFunc(p.Status.Conditions, func(c kube.Condition) bool { return c.Type == "Ready" && c.Status == "True" })
@@ -149,7 +165,8 @@ func (b *board) bare(t *testing.T, n int) time.Duration {
 			}
 			address = net.JoinHostPort(p.Status.PodIP, "7781")
 		}
-		return b.healthy(t, address)
+		_, err := b.get("http://" + address + "/healthz")
+		return err
 	})
 	took := time.Since(began)
 	if err := pods.Delete(t.Context(), name, ""); err != nil {
@@ -158,21 +175,22 @@ func (b *board) bare(t *testing.T, n int) time.Duration {
 	return took
 }
 
-// healthy asks /healthz at an address in the board's network.
-func (b *board) healthy(t *testing.T, address string) error {
-	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: b.dial, DisableKeepAlives: true}}
-	res, err := client.Get("http://" + address + "/healthz")
+// get returns what is at a URL in the board's network.
+func (b *board) get(url string) (string, error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: b.dial, DisableKeepAlives: true}}
+	res, err := client.Get(url)
 	if err != nil {
-		return err
+		return "", err
 	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return errors.New(res.Status)
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", res.Status, text)
 	}
-	return nil
+	return string(text), err
 }
 
-// Figures are what BENCHMARKS.md tells of pods.
+// figures are what BENCHMARKS.md tells of pods.
 type figures struct {
 	Warm    time.Duration // event to publish of a sleeping function, from the pool, median
 	Cold    time.Duration // the same with a pod of its own
@@ -208,7 +226,9 @@ func TestClusterAFirstEventWakesItsFunction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, *record, string(text))
+		if err := os.WriteFile(*record, append(text, '\n'), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -249,12 +269,7 @@ func (b *board) memory(t *testing.T, r *rouser) (resident, anonymous int64) {
 	for _, name := range names {
 		r.latency(t, name)
 	}
-	settle(t)
-	agents := b.processes(t, "/sedge-agent")
-	agents = slices.DeleteFunc(agents, func(pid int) bool {
-		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // gone is not it
-		return string(line) != "/sedge-agent\x00"
-	})
+	agents := b.processes(isAgent)
 	if len(agents) != 1 {
 		t.Fatalf("the board runs %d agents, want 1", len(agents))
 	}

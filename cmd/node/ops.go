@@ -72,6 +72,10 @@ func (n *Node) Metrics() http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(n.Agent)
 	r.MustRegister(n.carrier.Metrics...)
+	if n.pods != nil {
+		o := prometheus.GaugeOpts{Name: "sedge_pool_ready", Help: "Pods of the warm pool that wait for a function."}
+		r.MustRegister(prometheus.NewGaugeFunc(o, func() float64 { return float64(n.pods.Warm()) }))
+	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sedge_build_info", Help: "1; the labels say which program this is.",
 		ConstLabels: prometheus.Labels{"version": settings.Version(), "goversion": runtime.Version()},

@@ -98,6 +98,18 @@ func (s *Sandbox) warmUp(r *record) {
 	}
 }
 
+// Warm returns how many pods of the pool are connected and wait for a function.
+func (s *Sandbox) Warm() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.records {
+		if r.warm != nil && r.freeLocked() {
+			n++
+		}
+	}
+	return n
+}
+
 // takeWarm takes a ready pod of the pool that f fits into, or returns nil.
 func (s *Sandbox) takeWarm(f functions.Function) (*record, *line) {
 	spec := f.Manifest.Spec
