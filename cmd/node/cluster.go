@@ -1,41 +1,47 @@
 package node
 
 import (
-	"errors"
-	"log/slog"
-
+	"github.com/sedge-iot/sedge/agent"
 	"github.com/sedge-iot/sedge/cmd/settings"
-	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/cluster"
 	"github.com/sedge-iot/sedge/edge/kube"
 )
 
-// Join has the node run what the Function resources of its Kubernetes cluster say.
-// One that belongs to no cluster, or is to run no pods, stays as it is. It is
-// called before Run.
-func (n *Node) Join(o Options, lg *slog.Logger) error {
-	if o.Pods.Mode == "off" {
+var _ Lease = (*kube.Election)(nil)
+
+// joins reports whether the node belongs to a Kubernetes cluster and works for it.
+func (n *Node) joins() bool { return n.options.Joins && n.kube != nil }
+
+// share makes the node stand for the lease of its Kubernetes cluster, whose holder
+// runs what is to run once.
+func (n *Node) share() (err error) {
+	if !n.joins() {
 		return nil
 	}
-	client, err := o.Pods.client()
-	switch {
-	case errors.Is(err, kube.ErrNone):
-		return nil
-	case err != nil && o.Pods.Kubeconfig == "":
-		lg.Warn("functions of the cluster are not run", "err", err)
-		return nil
-	case err != nil:
-		return &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: "--kubeconfig FILE names a file that kubectl could use, too"}
+	lg := n.lg.With("part", "cluster")
+	n.carrier.Cluster, err = n.options.Cluster(kube.NewElection(kube.ElectionConfig{
+		Leases:   kube.Leases.In(n.kube, cluster.Namespace),
+		Name:     cluster.LeaderLease,
+		Me:       n.options.Pods.Node,
+		Duration: 3 * agent.HandOverTime, // a third of it is for that
+		Logger:   lg,
+	}), lg)
+	return err
+}
+
+// join has the node run what the Function resources of its Kubernetes cluster say.
+func (n *Node) join() {
+	if !n.joins() {
+		return
 	}
 	n.cluster = cluster.NewNode(cluster.NodeConfig{
-		Name:      o.Pods.Node,
-		Client:    client,
+		Name:      n.options.Pods.Node,
+		Client:    n.kube,
 		Agent:     n.Agent,
 		Sandboxes: n.walls(),
 		Version:   settings.Version(),
-		Logger:    lg.With("part", "cluster"),
+		Logger:    n.lg.With("part", "cluster"),
 	})
-	return nil
 }
 
 // walls names the sandboxes that the node has. In its own pod an agent gets no

@@ -22,6 +22,7 @@ import (
 	"github.com/sedge-iot/sedge/devices/mqtt"
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/cluster"
+	"github.com/sedge-iot/sedge/edge/kube"
 	"github.com/sedge-iot/sedge/edge/sqlite"
 	"github.com/sedge-iot/sedge/functions"
 	"github.com/sedge-iot/sedge/functions/pod"
@@ -37,6 +38,7 @@ type Node struct {
 	lg      *slog.Logger
 	store   *store.Store
 	sandbox *process.Sandbox
+	kube    *kube.Client  // of the cluster that this machine is a node of, or nil
 	pods    *pod.Sandbox  // or nil
 	cluster *cluster.Node // or nil: it belongs to none
 	trigger net.Listener  // or nil
@@ -66,11 +68,14 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Secrets: secrets.read,
 		Logger:  lg.With("part", "process"),
 	})
-	var noPods string
-	if n.pods, noPods, err = o.Pods.open(o, n.current, lg.With("part", "pod")); err != nil {
+	noPods, err := n.openPods(secrets)
+	if err != nil {
 		return nil, err
 	}
 	if n.carrier, err = dial(n.store); err != nil {
+		return nil, err
+	}
+	if err := n.share(); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(n.listenTrigger(o), n.listenOps(o)); err != nil {
@@ -86,6 +91,7 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Connected: n.carrier.Connected,
 		AckFirst:  ackFirst(lg),
 	})
+	n.join()
 	return n, err
 }
 

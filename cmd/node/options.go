@@ -32,6 +32,11 @@ type Options struct {
 	Config *ConfigFile // that the options were read from, or nil
 	Pods   Pods
 
+	// Joins has the node work for the Kubernetes cluster that it belongs to, if it
+	// does: it runs what the Function resources say, and shares the cluster's lease
+	// with the other nodes, which must have the same broker.
+	Joins bool
+
 	LogLevel  string
 	LogFormat string
 }

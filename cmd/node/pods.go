@@ -22,7 +22,7 @@ import (
 
 // Pods says whether and how a node runs functions in pods.
 type Pods struct {
-	Mode       string // auto or off
+	Mode       string // auto or off; "" is off
 	Kubeconfig string // "" for where they usually are
 	Node       string // the machine's name in Kubernetes
 	Namespace  string
@@ -58,43 +58,26 @@ func totalMemory() (kB int) {
 	return kB
 }
 
-// open returns the sandbox of pods, or why this node has none. It is an error only
-// if the owner asked for pods by naming a cluster that cannot be used.
-func (p Pods) open(o Options, current func(string) (functions.Revision, bool), lg *slog.Logger) (s *pod.Sandbox, why string, err error) {
-	if p.Mode == "off" {
+// connect returns a client of the cluster that this machine is a node of, or why there
+// is none. It is an error only if the owner named a cluster that cannot be used.
+func (p Pods) connect(lg *slog.Logger) (c *kube.Client, why string, err error) {
+	switch p.Mode {
+	case "off", "":
 		return nil, "they are turned off (--pods off)", nil
-	}
-	if p.Mode != "auto" {
+	case "auto":
+	default:
 		return nil, "", &edge.Error{Code: edge.Invalid, Message: fmt.Sprintf("--pods %q: want auto or off", p.Mode)}
 	}
-	client, err := p.client()
+	c, err = p.client()
 	switch {
-	case err != nil && p.Kubeconfig != "":
-		return nil, "", &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: "--kubeconfig FILE names a file that kubectl could use, too"}
-	case errors.Is(err, kube.ErrNone):
-		return nil, err.Error(), nil
 	case err == nil:
-		err = p.known(client)
+		return c, "", nil
+	case p.Kubeconfig != "":
+		return nil, "", &edge.Error{Code: edge.Invalid, Message: err.Error(), Hint: "--kubeconfig FILE names a file that kubectl could use, too"}
+	case !errors.Is(err, kube.ErrNone):
+		lg.Warn("the node does without Kubernetes", "err", err)
 	}
-	if err != nil {
-		lg.Warn("functions do not run in pods", "err", err)
-		return nil, err.Error(), nil
-	}
-	secret, err := podSecret(o.DataDir)
-	if err != nil {
-		return nil, "", err
-	}
-	s, err = pod.New(pod.Config{
-		Client:    client,
-		Node:      p.Node,
-		Namespace: p.Namespace,
-		Image:     p.Image,
-		Pool:      p.pool(),
-		Secret:    secret,
-		Current:   current,
-		Logger:    lg,
-	})
-	return s, "", err
+	return nil, err.Error(), nil
 }
 
 // client returns a client of the cluster that this machine is a node of. Of kubectl's
@@ -112,6 +95,35 @@ func (p Pods) client() (*kube.Client, error) {
 	}
 	f.Close() // it can be read
 	return kube.Open(kube.K3sConfig)
+}
+
+// openPods opens the sandbox of pods, or returns why this node has none.
+func (n *Node) openPods(secrets secrets) (why string, err error) {
+	o := n.options
+	if n.kube, why, err = o.Pods.connect(n.lg); n.kube == nil {
+		return why, err
+	}
+	lg := n.lg.With("part", "pod")
+	if err := o.Pods.known(n.kube); err != nil {
+		lg.Warn("functions do not run in pods", "err", err)
+		return err.Error(), nil
+	}
+	secret, err := podSecret(o.DataDir)
+	if err != nil {
+		return "", err
+	}
+	n.pods, err = pod.New(pod.Config{
+		Client:    n.kube,
+		Node:      o.Pods.Node,
+		Namespace: o.Pods.Namespace,
+		Image:     o.Pods.Image,
+		Pool:      o.Pods.pool(),
+		Secret:    secret,
+		Secrets:   secrets.read,
+		Current:   n.current,
+		Logger:    lg,
+	})
+	return "", err
 }
 
 // inPod reports whether this process runs in a pod.

@@ -104,13 +104,13 @@ func TestAProcessInAPodWantsItsOwnGroup(t *testing.T) {
 func TestPodsThatAreAskedForMustBeThere(t *testing.T) {
 	lg := slog.New(slog.DiscardHandler)
 	for _, p := range []Pods{{Mode: "sometimes"}, {Mode: "auto", Kubeconfig: "/nowhere"}} {
-		_, _, err := p.open(Options{DataDir: t.TempDir()}, nil, lg)
+		_, _, err := p.connect(lg)
 		if e, ok := errors.AsType[*edge.Error](err); !ok || e.Code != edge.Invalid {
 			t.Errorf("%+v: %v", p, err)
 		}
 	}
-	if s, why, err := (Pods{Mode: "off"}).open(Options{}, nil, lg); s != nil || err != nil || why == "" {
-		t.Errorf("off: %v, %q, %v", s, why, err)
+	if c, why, err := (Pods{Mode: "off"}).connect(lg); c != nil || err != nil || why == "" {
+		t.Errorf("off: %v, %q, %v", c, why, err)
 	}
 	dir := t.TempDir()
 	first, err := podSecret(dir)

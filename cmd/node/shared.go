@@ -21,7 +21,7 @@ type Lease interface {
 	Holder() string
 
 	// Client returns the client id under which the broker keeps the session: the
-	// same on every node, and for ever.
+	// same on every node, and for ever. Who leads knows it; before, it may be "".
 	Client() string
 
 	// Generation returns the name of that session, on which the ids of events rest:
@@ -40,7 +40,8 @@ type Lease interface {
 // Cluster makes the node one of those that share the lease, at the broker of the
 // options.
 func (o Options) Cluster(lease Lease, lg *slog.Logger) (*agent.Cluster, error) {
-	b := &clusterBus{lease: lease, config: o.mqtt(lease.Client(), lg.With("part", "mqtt", "of", "cluster"))}
+	const someone = "sedge-cluster" // whoever it will be: the rest can be checked now
+	b := &clusterBus{lease: lease, config: o.mqtt(someone, lg.With("part", "mqtt", "of", "cluster"))}
 	b.config.Session, b.config.Hold = lease.Generation, lease.Hold
 	if _, err := mqtt.New(b.config); err != nil {
 		return nil, &edge.Error{Code: edge.Invalid, Message: "cluster: " + err.Error(), Hint: "like --mqtt mqtt://broker:1883"}
@@ -64,7 +65,7 @@ type clusterBus struct {
 // Run takes the cluster's session over and hears until ctx is done.
 func (b *clusterBus) Run(ctx context.Context, hear func(devices.Message)) error {
 	config := b.config
-	config.Held = b.lease.Held()
+	config.ClientID, config.Held = b.lease.Client(), b.lease.Held()
 	c, err := mqtt.New(config)
 	if err != nil {
 		return err

@@ -93,12 +93,10 @@ func serve(ctx context.Context, o node.Options) error {
 	if err != nil {
 		return err
 	}
+	o.Joins = true
 	n, err := node.Open(o, o.Dial(lg), lg)
 	if err != nil {
 		return err
-	}
-	if err := n.Join(o, lg); err != nil {
-		return errors.Join(err, n.Close())
 	}
 	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.Shown(), "data", o.DataDir, "triggers", n.TriggerAddr(), "ops", n.OpsAddr())
 	o.Config.Keep(lg)

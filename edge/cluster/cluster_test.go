@@ -363,7 +363,7 @@ func TestOneOfSeveralLeads(t *testing.T) {
 		leads = make(chan struct{}, 1)
 		ended := make(chan error, 1)
 		go func() { // awaited by end
-			ended <- e.Run(ctx, func(ctx context.Context) {
+			ended <- e.Lead(ctx, func(ctx context.Context) {
 				mu.Lock()
 				if leaders++; leaders > 1 {
 					t.Errorf("%d lead", leaders)

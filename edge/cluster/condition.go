@@ -50,6 +50,7 @@ func conditions(generation int64, f *functions.Function, nodes map[string]NodeSt
 
 func readiness(generation int64, f *functions.Function, nodes map[string]NodeStatus, members []Member) (status, reason, message string) {
 	wanted, missing := 0, []string(nil)
+	idle, why := 0, "" // nodes that leave it to others, and why the last of them does
 	for _, m := range members {
 		if !m.Fresh || !runs(f.Manifest.Spec.Placement, m.Labels) {
 			continue
@@ -67,6 +68,8 @@ func readiness(generation int64, f *functions.Function, nodes map[string]NodeSta
 			return "False", "Paused", about(m.Node, "it is paused", n.Reason)
 		case n.Phase == string(edge.Starting):
 			return "False", "Starting", about(m.Node, "it is being started", n.Reason)
+		case n.Phase == string(edge.Standby):
+			idle, why = idle+1, about(m.Node, "it stands by", n.Reason)
 		}
 	}
 	switch {
@@ -75,6 +78,8 @@ func readiness(generation int64, f *functions.Function, nodes map[string]NodeSta
 	case len(missing) > 0:
 		slices.Sort(missing)
 		return "False", "Rolling", fmt.Sprintf("%d of %d nodes have it; waits for %s", wanted-len(missing), wanted, some(missing))
+	case idle == wanted:
+		return "False", "Standby", why
 	case wanted == 1:
 		return "True", "Runs", "on 1 node"
 	}

@@ -15,6 +15,10 @@ import (
 // Namespace is where the agents are, and their leases.
 const Namespace = "sedge-system"
 
+// LeaderLease is the name of the lease in [Namespace] whose holder runs what is to run
+// once for the cluster.
+const LeaderLease = "cluster"
+
 // A node's sign of life is a Lease node-NAME in [Namespace], with these
 // annotations:
 //

@@ -6,6 +6,9 @@
 // [Pod] before all, have the fields that sedge writes or reads and no others:
 // what is kept of a watched object is no more than that.
 //
+// An [Election] lets one of several processes lead, and keeps for its leaders what they
+// share.
+//
 // Every request but a watch ends within [RequestTimeout]. A connection that has
 // gone silent is noticed by HTTP/2's pings. Whether an error means that the server
 // could not be asked at all is told by [Away].

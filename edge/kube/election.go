@@ -2,12 +2,7 @@ package kube
 
 import (
 	"context"
-	"crypto/rand"
-	"fmt"
 	"log/slog"
-	"maps"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -20,15 +15,17 @@ import (
 // No clock is compared with another one's. A holder that dies is followed within
 // two durations.
 //
-// The lease also carries what the leaders share: the client id of the cluster's
-// session at the MQTT broker, and the generation of that session.
+// The lease also carries what the leaders share: the cluster's session at the MQTT
+// broker. The methods may be called from several goroutines.
 type Election struct {
 	cfg  ElectionConfig
 	kick chan struct{} // holds a token when the lease is to be written at once
 
-	mu    sync.Mutex
-	lease *Lease // as last seen or written, nil: none; guarded by mu, as is all below
-	raise int    // by how much the generation is to rise with the next writing
+	mu      sync.Mutex
+	lease   *Lease        // as last seen or written, nil: none; guarded by mu, as is all below
+	stage   stage         // of this candidate
+	draft   draft         // what the next writing is to change about the session
+	changed chan struct{} // closed and made anew when stage or draft has changed
 }
 
 // An ElectionConfig says who wants to lead what.
@@ -36,7 +33,7 @@ type ElectionConfig struct {
 	Leases   LeaseKeeper
 	Name     string        // of the lease
 	Me       string        // this candidate; no two may be called the same
-	Duration time.Duration // of the lease; 0 for 6 s
+	Duration time.Duration // of the lease; 0 for 9 s
 	Logger   *slog.Logger
 }
 
@@ -48,33 +45,36 @@ type LeaseKeeper interface {
 	Update(ctx context.Context, l *Lease, part string) (*Lease, error)
 }
 
-// The annotations of an election's lease.
+// A stage is how far a candidate has come.
+type stage int
+
 const (
-	clientAnnotation     = "sedge.dev/mqtt-client"
-	generationAnnotation = "sedge.dev/mqtt-generation"
+	standing stage = iota
+	leading
+	ending // it leads no more, and has not given the lease up yet
 )
 
-// NewElection returns a candidate; Run lets it stand.
+// NewElection returns a candidate; Lead lets it stand.
 func NewElection(cfg ElectionConfig) *Election {
 	if cfg.Duration == 0 {
-		cfg.Duration = 6 * time.Second
+		cfg.Duration = 9 * time.Second
 	}
-	return &Election{cfg: cfg, kick: make(chan struct{}, 1)}
+	return &Election{cfg: cfg, kick: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
-// Run calls lead whenever this candidate leads, until ctx is done; then it gives
+// Lead calls lead whenever this candidate leads, until ctx is done; then it gives
 // the lease up and returns nil. The context that lead gets ends when leading does;
 // lead must return within a third of the lease's duration from then. If it returns
 // by itself, somebody else may lead.
-func (e *Election) Run(ctx context.Context, lead func(ctx context.Context)) error {
+func (e *Election) Lead(ctx context.Context, lead func(ctx context.Context)) error {
 	for {
 		since, ok := e.acquire(ctx)
 		if !ok {
 			return nil
 		}
-		e.cfg.Logger.Info("this node leads", "lease", e.cfg.Name)
+		e.cfg.Logger.Info("this node holds the lease", "lease", e.cfg.Name)
 		e.hold(ctx, since, lead)
-		e.cfg.Logger.Info("this node leads no more", "lease", e.cfg.Name)
+		e.cfg.Logger.Info("this node holds the lease no longer", "lease", e.cfg.Name)
 		if !e.pause(ctx, e.renewal()) { // so that another one gets its chance
 			return nil
 		}
@@ -91,45 +91,6 @@ func (e *Election) Holder() string {
 	return e.lease.Spec.Holder
 }
 
-// Client returns the client id of the cluster's session at the broker, for who
-// leads.
-func (e *Election) Client() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.lease == nil {
-		return ""
-	}
-	return e.lease.Metadata.Annotations[clientAnnotation]
-}
-
-// Generation returns the name of the broker's session, for who leads: another one
-// if the broker has not kept it. That it is another one is written into the lease
-// at once, though Generation does not wait for that.
-func (e *Election) Generation(kept bool) string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.lease == nil {
-		return ""
-	}
-	if !kept {
-		e.raise++
-		select {
-		case e.kick <- struct{}{}:
-		default:
-		}
-	}
-	uid, _, _ := strings.Cut(e.lease.Metadata.UID, "-")
-	return fmt.Sprintf("%s-%d", uid, generation(e.lease)+e.raise)
-}
-
-func generation(l *Lease) int {
-	n, err := strconv.Atoi(l.Metadata.Annotations[generationAnnotation])
-	if err != nil {
-		return 0 // nobody has written one
-	}
-	return n
-}
-
 func (e *Election) renewal() time.Duration { return e.cfg.Duration / 3 }
 
 // pause returns true after d, false when ctx is done before.
@@ -142,38 +103,59 @@ func (e *Election) pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// A sighting is when a lease was first seen at a version, by this candidate's clock.
+type sighting struct {
+	version string
+	at      time.Time
+}
+
 // acquire returns true once this candidate holds the lease, and since when, or
 // false when ctx is done.
 func (e *Election) acquire(ctx context.Context) (since time.Time, ok bool) {
-	var seen string // the version that was seen last
-	var at time.Time
-	for ctx.Err() == nil {
-		wait := e.renewal()
-		l, err := e.cfg.Leases.Get(ctx, e.cfg.Name)
-		now := time.Now()
+	var last sighting
+	for told := false; ctx.Err() == nil; {
+		since = time.Now()
+		wait, err := e.try(ctx, &last)
 		switch {
-		case IsNotFound(err):
-			l = &Lease{Metadata: Meta{Name: e.cfg.Name}}
-			fallthrough
-		case err == nil:
-			if v := l.Metadata.ResourceVersion; v != seen || at.IsZero() {
-				seen, at = v, now
-			}
-			e.note(l)
-			left := e.cfg.Duration - now.Sub(at)
-			if l.Spec.Holder != "" && l.Spec.Holder != e.cfg.Me && left > 0 {
-				wait = min(wait, left)
-				break
-			}
-			if e.write(ctx, l, e.cfg.Me) == nil {
-				return now, true
-			}
+		case err != nil && !IsConflict(err) && !IsExists(err) && !told && ctx.Err() == nil:
+			told = true
+			e.cfg.Logger.Warn("lease cannot be had", "lease", e.cfg.Name, "err", err)
+		case err == nil && wait == 0:
+			return since, true
 		}
 		if !e.pause(ctx, wait) {
 			break
 		}
 	}
 	return time.Time{}, false
+}
+
+// try takes the lease if it is free, and returns when to try again, or 0 if it took
+// it. It takes no longer than a renewal's time, for what was taken long ago is
+// about to end.
+func (e *Election) try(ctx context.Context, last *sighting) (wait time.Duration, err error) {
+	ctx, stop := context.WithTimeout(ctx, e.renewal())
+	defer stop()
+	l, err := e.cfg.Leases.Get(ctx, e.cfg.Name)
+	switch {
+	case IsNotFound(err):
+		l = &Lease{Metadata: Meta{Name: e.cfg.Name}}
+	case err != nil:
+		return e.renewal(), err
+	}
+	now := time.Now()
+	if v := l.Metadata.ResourceVersion; v != last.version || last.at.IsZero() {
+		*last = sighting{v, now}
+	}
+	e.note(l)
+	left := e.cfg.Duration - now.Sub(last.at)
+	if l.Spec.Holder != "" && l.Spec.Holder != e.cfg.Me && left > 0 {
+		return min(e.renewal(), left), nil
+	}
+	if err := e.write(ctx, l, e.cfg.Me); err != nil {
+		return e.renewal(), err
+	}
+	return 0, nil
 }
 
 // note remembers a lease as it is.
@@ -183,7 +165,8 @@ func (e *Election) note(l *Lease) {
 	e.lease = l
 }
 
-// write makes the lease one of holder's, "" for nobody's, if it is still as given.
+// write makes the lease one of holder's, "" for nobody's, with what is drafted, if
+// it is still as given.
 func (e *Election) write(ctx context.Context, old *Lease, holder string) error {
 	l := *old
 	now := &MicroTime{time.Now()}
@@ -193,17 +176,10 @@ func (e *Election) write(ctx context.Context, old *Lease, holder string) error {
 	}
 	l.Spec.Holder, l.Spec.Renewed = holder, now
 	l.Spec.Seconds = int((e.cfg.Duration + time.Second - 1) / time.Second)
-	l.Metadata.Annotations = maps.Clone(l.Metadata.Annotations)
-	if l.Metadata.Annotations == nil {
-		l.Metadata.Annotations = map[string]string{}
-	}
-	if l.Metadata.Annotations[clientAnnotation] == "" {
-		l.Metadata.Annotations[clientAnnotation] = "sedge-cluster-" + rand.Text()[:8]
-	}
 	e.mu.Lock()
-	raise := e.raise
+	d := e.draft
 	e.mu.Unlock()
-	l.Metadata.Annotations[generationAnnotation] = strconv.Itoa(generation(old) + raise)
+	l.Metadata.Annotations = d.apply(old.Metadata.Annotations)
 
 	put := e.cfg.Leases.Create
 	if l.Metadata.ResourceVersion != "" {
@@ -216,13 +192,34 @@ func (e *Election) write(ctx context.Context, old *Lease, holder string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lease = made
-	e.raise -= raise
+	e.draft = e.draft.without(d)
+	e.changeLocked()
 	return nil
+}
+
+// changeLocked wakes those who wait for stage or draft to change.
+func (e *Election) changeLocked() {
+	close(e.changed)
+	e.changed = make(chan struct{})
+}
+
+// enter begins a stage. What is drafted and not written when a candidate stands
+// again is dropped: then it is for others to say.
+func (e *Election) enter(s stage) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stage = s
+	if s == standing {
+		e.draft = draft{}
+	}
+	e.changeLocked()
 }
 
 // hold leads for as long as the lease can be renewed.
 func (e *Election) hold(ctx context.Context, since time.Time, lead func(context.Context)) {
 	term, lose := context.WithCancel(ctx)
+	e.enter(leading)
+	defer e.enter(standing)
 	ended := make(chan struct{})
 	go func() { // awaited below
 		defer close(ended)
@@ -241,6 +238,7 @@ func (e *Election) hold(ctx context.Context, since time.Time, lead func(context.
 			since, leads = e.renew(ctx, since)
 		}
 	}
+	e.enter(ending)
 	lose()
 	<-ended
 	e.release(ctx)

@@ -26,7 +26,8 @@ type shelf struct {
 }
 
 // A way is how one candidate reaches the shelf. A cut one answers nothing, or
-// loses the answer to what it did.
+// loses the answer to what it did. One with a rng is slow, now and then so slow that
+// leases end meanwhile.
 type way struct {
 	*shelf
 	cut atomic.Bool
@@ -35,7 +36,14 @@ type way struct {
 
 func (w *way) delay(ctx context.Context) error {
 	if w.rng != nil {
-		time.Sleep(time.Duration(w.rng.IntN(300)) * time.Millisecond)
+		most := 300
+		if w.rng.IntN(20) == 0 {
+			most = 9000
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(w.rng.IntN(most)) * time.Millisecond):
+		}
 	}
 	if w.cut.Load() {
 		select {
@@ -96,6 +104,9 @@ func candidate(w LeaseKeeper, name string) *Election {
 	return NewElection(ElectionConfig{Leases: w, Name: "cluster", Me: name, Logger: slog.New(slog.DiscardHandler)})
 }
 
+// third is the time that nobody else gets the lease after a leader was told to end.
+const third = 3 * time.Second
+
 func TestAtMostOneLeads(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -114,13 +125,13 @@ func atMostOne(t *testing.T, seed uint64) {
 		e := candidate(w, fmt.Sprintf("pi-%d", i))
 		luck := rand.New(rand.NewPCG(seed, uint64(10+i)))
 		wg.Go(func() {
-			err := e.Run(ctx, func(ctx context.Context) {
+			err := e.Lead(ctx, func(ctx context.Context) {
 				if n := leaders.Add(1); n > 1 {
 					t.Errorf("%d lead at a time", n)
 				}
 				terms.Add(1)
 				<-ctx.Done()
-				time.Sleep(1900 * time.Millisecond) // a leader may take a third of the lease to end
+				time.Sleep(third - time.Millisecond)
 				leaders.Add(-1)
 			})
 			if err != nil {
@@ -151,7 +162,7 @@ func TestAHolderThatDiesIsFollowedWithinTwoDurations(t *testing.T) {
 		stand := func(name string, w *way) chan struct{} {
 			led := make(chan struct{}, 1)
 			wg.Go(func() {
-				if err := candidate(w, name).Run(ctx, func(ctx context.Context) { led <- struct{}{}; <-ctx.Done() }); err != nil {
+				if err := candidate(w, name).Lead(ctx, func(ctx context.Context) { led <- struct{}{}; <-ctx.Done() }); err != nil {
 					t.Error(err)
 				}
 			})
@@ -163,7 +174,7 @@ func TestAHolderThatDiesIsFollowedWithinTwoDurations(t *testing.T) {
 		dies.cut.Store(true)
 		since := time.Now()
 		<-next
-		if took := time.Since(since); took > 12*time.Second {
+		if took := time.Since(since); took > 6*third {
 			t.Errorf("it took %v, more than two durations", took)
 		}
 		stop()
@@ -180,13 +191,13 @@ func TestALeaderThatEndsGivesTheLeaseUp(t *testing.T) {
 		led := make(chan struct{}, 1)
 		one, two := candidate(&way{shelf: s}, "pi-1"), candidate(&way{shelf: s}, "pi-2")
 		wg.Go(func() {
-			if err := one.Run(ctx, func(ctx context.Context) { <-ctx.Done() }); err != nil {
+			if err := one.Lead(ctx, func(ctx context.Context) { <-ctx.Done() }); err != nil {
 				t.Error(err)
 			}
 		})
 		synctest.Wait()
 		wg.Go(func() {
-			if err := two.Run(other, func(ctx context.Context) { led <- struct{}{}; <-ctx.Done() }); err != nil {
+			if err := two.Lead(other, func(ctx context.Context) { led <- struct{}{}; <-ctx.Done() }); err != nil {
 				t.Error(err)
 			}
 		})
@@ -197,49 +208,10 @@ func TestALeaderThatEndsGivesTheLeaseUp(t *testing.T) {
 		end()
 		since := time.Now()
 		<-led
-		if took := time.Since(since); took > 2*time.Second {
+		if took := time.Since(since); took > third {
 			t.Errorf("it took %v, more than a third of the duration", took)
 		}
 		stop()
 		wg.Wait()
-	})
-}
-
-func TestLeadersShareTheSession(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &shelf{}
-		lead := func(name string, do func(*Election)) {
-			ctx, stop := context.WithCancel(t.Context())
-			e := candidate(&way{shelf: s}, name)
-			if err := e.Run(ctx, func(context.Context) {
-				do(e)
-				time.Sleep(time.Second) // what is to be written is
-				stop()
-			}); err != nil {
-				t.Error(err)
-			}
-		}
-		var client, first, second string
-		lead("pi-1", func(e *Election) { client, first = e.Client(), e.Generation(false) })
-		lead("pi-2", func(e *Election) {
-			if got := e.Client(); got != client || got == "" {
-				t.Errorf("client id is %q, was %q", got, client)
-			}
-			if got := e.Generation(true); got != first {
-				t.Errorf("the session that was kept is %q, was %q", got, first)
-			}
-			second = e.Generation(false)
-			if second == first {
-				t.Errorf("another session is called %q, too", second)
-			}
-			if got := e.Generation(true); got != second {
-				t.Errorf("the session is %q, was %q", got, second)
-			}
-		})
-		lead("pi-1", func(e *Election) {
-			if got := e.Generation(true); got != second {
-				t.Errorf("after a change of leaders the session is %q, was %q", got, second)
-			}
-		})
 	})
 }

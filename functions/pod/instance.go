@@ -35,9 +35,9 @@ var closed = &functions.Failure{Code: functions.CodeClosed, Message: "its runner
 // loadTime is how long code may take to load, once its own limits have failed.
 const loadTime = 15 * time.Second
 
-// load gives the runner at the other end of l the function. Whatever comes of it, the
+// load gives the runner at the other end of l the function f, which src is. Whatever comes of it, the
 // record is the instance's to let go of.
-func (s *Sandbox) load(ctx context.Context, f functions.Function, r *record, l *line) (*instance, error) {
+func (s *Sandbox) load(ctx context.Context, f functions.Function, src runner.Source, r *record, l *line) (*instance, error) {
 	s.mu.Lock()
 	i := &instance{s: s, f: f, r: r, name: r.pod.Metadata.Name, line: l, gone: make(chan struct{})}
 	i.pooled.Store(r.pod.Metadata.Labels[labelPool] != "")
@@ -46,11 +46,7 @@ func (s *Sandbox) load(ctx context.Context, f functions.Function, r *record, l *
 		l.link.Close()
 		return nil, errEnded
 	}
-	src, err := s.source(f)
-	if err == nil {
-		err = i.give(ctx, src)
-	}
-	if err != nil {
+	if err := i.give(ctx, src); err != nil {
 		i.Close()
 		return nil, err
 	}
@@ -69,11 +65,14 @@ func (s *Sandbox) source(f functions.Function) (runner.Source, error) {
 		Memory:      int64(spec.Resources.Memory),
 		Env:         spec.Env,
 	}
-	if len(spec.Secrets) == 0 || s.cfg.Secrets == nil {
-		return src, nil
-	}
 	var err error
-	src.Secrets, err = s.cfg.Secrets(spec.Secrets)
+	switch {
+	case len(spec.Secrets) == 0:
+	case s.cfg.Secrets == nil:
+		err = &functions.LackError{What: fmt.Sprintf("secret %s is missing: there are none here", spec.Secrets[0])}
+	default:
+		src.Secrets, err = s.cfg.Secrets(spec.Secrets)
+	}
 	return src, err
 }
 

@@ -344,3 +344,37 @@ func TestAPodOfAnotherSecretIsReplaced(t *testing.T) {
 	}
 	eventually(t, "the other's end", func() bool { return len(n.api.pods()) == 1 })
 }
+
+func TestASecretThatIsMissingCostsNoPod(t *testing.T) {
+	asks := func(s *functions.Spec) { s.Secrets = []string{"token"} }
+	for name, c := range map[string]struct {
+		secrets func([]string) (map[string]string, error)
+		want    string
+	}{
+		"there are none":  {nil, "secret token is missing: there are none here"},
+		"this one is not": {func([]string) (map[string]string, error) { return nil, &functions.LackError{What: "write token"} }, "write token"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := open(t, func(cfg *Config) { cfg.Secrets = c.secrets })
+			ctx, stop := context.WithTimeout(t.Context(), patience)
+			defer stop()
+			_, err := n.Start(ctx, function(t, "lamp", "return 1", asks))
+			if lack, ok := errors.AsType[*functions.LackError](err); !ok || lack.What != c.want {
+				t.Errorf("Start = %v, want that it lacks: %s", err, c.want)
+			}
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if len(n.records) > 0 {
+				t.Errorf("%d pods were made for it", len(n.records))
+			}
+		})
+	}
+	n := open(t, func(c *Config) {
+		c.Secrets = func([]string) (map[string]string, error) { return map[string]string{"token": "abc"}, nil }
+	})
+	i := n.start(t, function(t, "lamp", "return sedge.secret('token')", asks))
+	defer i.Close()
+	if got := call(t, i); got != `"abc"` {
+		t.Errorf("the function has %s, want its secret", got)
+	}
+}

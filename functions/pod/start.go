@@ -9,6 +9,7 @@ import (
 	"github.com/sedge-iot/sedge/edge/kube"
 	"github.com/sedge-iot/sedge/functions"
 	"github.com/sedge-iot/sedge/functions/pod/keeper"
+	"github.com/sedge-iot/sedge/functions/runner"
 )
 
 // Start uses a pod of f that is left from before, or takes one of the pool, or makes
@@ -26,15 +27,19 @@ func (s *Sandbox) start(ctx context.Context, f functions.Function) (functions.In
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
+	src, err := s.source(f)
+	if err != nil {
+		return nil, err // before a pod is used up for it
+	}
 	if r := s.leftover(f); r != nil {
-		i, err := s.begin(ctx, f, r)
+		i, err := s.begin(ctx, f, src, r)
 		if err == nil || !spoilt(err) {
 			return i, err
 		}
 		s.log.Info("pod is of no more use", "fn", f.Name(), "why", err)
 	}
 	if r, l := s.takeWarm(f); r != nil {
-		i, err := s.load(ctx, f, r, l)
+		i, err := s.load(ctx, f, src, r, l)
 		if err == nil {
 			return i, nil
 		}
@@ -47,7 +52,7 @@ func (s *Sandbox) start(ctx context.Context, f functions.Function) (functions.In
 	if err != nil {
 		return nil, err
 	}
-	return s.begin(ctx, f, r)
+	return s.begin(ctx, f, src, r)
 }
 
 // spoilt reports whether the error is that of one pod, and another may do better.
@@ -56,8 +61,8 @@ func spoilt(err error) bool {
 	return ok && !f.keep && !f.unfit || errors.Is(err, keeper.ErrStranger)
 }
 
-// begin loads f into r's pod once that runs, or lets go of the pod.
-func (s *Sandbox) begin(ctx context.Context, f functions.Function, r *record) (functions.Instance, error) {
+// begin loads src, which is f, into r's pod once that runs, or lets go of the pod.
+func (s *Sandbox) begin(ctx context.Context, f functions.Function, src runner.Source, r *record) (functions.Instance, error) {
 	if f.Manifest.Spec.Runtime == imageRuntime {
 		v, err := s.open(ctx, f, r)
 		if err != nil {
@@ -71,7 +76,7 @@ func (s *Sandbox) begin(ctx context.Context, f functions.Function, r *record) (f
 		s.giveUp(r, err)
 		return nil, err
 	}
-	i, err := s.load(ctx, f, r, l)
+	i, err := s.load(ctx, f, src, r, l)
 	if err != nil {
 		return nil, err
 	}
