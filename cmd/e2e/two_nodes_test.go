@@ -140,13 +140,9 @@ func TestClusterTwoNodesRunEachEventOnce(t *testing.T) {
 	}
 }
 
-// calm is a rate, events a second, of which no more gather at the broker while no agent
-// leads than one may have unacknowledged.
-const calm = 75
-
 func TestClusterAHolderThatIsKilledCostsNoEvent(t *testing.T) {
 	c := newCouple(t, "kill")
-	v := c.under(t, calm, 3, func() {
+	v := c.under(t, 300, 3, func() {
 		victim := c.holder(t, "")
 		before := c.oracle.heard("echo")
 		c.kill(t, victim)

@@ -128,8 +128,10 @@ func (c *Client) Subscribe(filters []string) {
 	c.changed()
 }
 
-// Pause closes the inbound connection, whose session the broker keeps, until
-// Resume: for a node that can take nothing just now.
+// Pause stops reading from the inbound connection until Resume: for a node that can
+// take nothing just now. Acknowledgements still go out, since they are what makes
+// room. A pause that lasts longer than the keep-alive closes the connection, whose
+// session the broker keeps.
 func (c *Client) Pause() { c.setPaused(true) }
 
 // Resume takes Pause back.

@@ -23,6 +23,7 @@ const (
 	typePubcomp  = 7
 	typeSuback   = 9
 	typeUnsuback = 11
+	typePingreq  = 12
 	typePingresp = 13
 )
 

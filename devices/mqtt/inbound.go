@@ -48,9 +48,10 @@ func (c *Client) listen(ctx context.Context, up func(), hear func(devices.Messag
 	}
 	defer l.shut()
 	up()
-	var late <-chan time.Time // when to stop waiting for the canary
+	var late <-chan time.Time   // when to stop waiting for the canary
+	var halted <-chan time.Time // when a pause is long enough to close; nil: there is none
 	for asked := false; ; {
-		if filters := c.wants(); filters != nil {
+		if filters := c.wants(); filters != nil && halted == nil {
 			if err := c.subscribe(ctx, l, filters); err != nil {
 				return err
 			}
@@ -68,9 +69,16 @@ func (c *Client) listen(ctx context.Context, up func(), hear func(devices.Messag
 			if h.queued.Swap(false) {
 				c.config.Logger.Warn("canary did not come back: messages no longer count as queued", "topic", c.canaryTopic())
 			}
+		case <-halted:
+			return nil
 		case <-c.change:
-			if c.isPaused() {
-				return nil
+			switch paused := c.isPaused(); {
+			case paused && halted == nil:
+				halted = time.After(c.config.KeepAlive)
+				l.halt(true)
+			case !paused && halted != nil:
+				halted = nil
+				l.halt(false)
 			}
 		}
 	}

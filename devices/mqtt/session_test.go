@@ -159,11 +159,31 @@ func TestSubscriptionsFollowWhatIsWanted(t *testing.T) {
 	}
 }
 
-func TestPauseLeavesMessagesAtTheBroker(t *testing.T) {
+func TestAShortPauseKeepsTheConnectionAndItsAcknowledgements(t *testing.T) {
 	noLeftovers(t)
 	broker := mqtttest.Start(t, mqtttest.Options{})
 	d := device(t, broker.URL())
 	n := start(t, mqtt.Config{URL: broker.URL()}, "a").ready()
+	say(t, d, "a", "before")
+	m := n.hears("before")
+	n.Pause()
+	m.Ack.Ack()
+	say(t, d, "a", "meanwhile")
+	n.Resume()
+	// What was acknowledged in the pause does not come again.
+	if before := n.hearsUntil("meanwhile"); len(before) > 0 {
+		t.Errorf("heard %q again", before[0].Payload)
+	}
+	if s := n.Status(); s.In.Reconnects > 0 {
+		t.Errorf("%d reconnects, want none", s.In.Reconnects)
+	}
+}
+
+func TestPauseLeavesMessagesAtTheBroker(t *testing.T) {
+	noLeftovers(t)
+	broker := mqtttest.Start(t, mqtttest.Options{})
+	d := device(t, broker.URL())
+	n := start(t, mqtt.Config{URL: broker.URL(), KeepAlive: time.Second}, "a").ready()
 	n.Pause()
 	eventually(t, "the inbound connection is closed", func() bool { s := n.Status(); return s.Paused && !s.In.Connected })
 	say(t, d, "a", "meanwhile")

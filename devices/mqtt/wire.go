@@ -48,7 +48,10 @@ type wire struct {
 	unconfirmed map[uint16]func(error)
 	lastID      uint16
 	closing     bool
-	cause       error // why the connection ended, or nil
+	cause       error     // why the connection ended, or nil
+	halted      bool      // nothing is read
+	pinged      bool      // meanwhile paho asked whether the broker is there
+	unhalted    sync.Cond // one of the four above has changed
 
 	flushed  chan struct{} // closed when nothing more will be written
 	ended    chan struct{} // closed when nothing more will be read
@@ -67,7 +70,7 @@ func newWire(conn net.Conn, limit int, greet func(kept bool), hear func(devices.
 		flushed:     make(chan struct{}),
 		ended:       make(chan struct{}),
 	}
-	w.more.L = &w.mu
+	w.more.L, w.unhalted.L = &w.mu, &w.mu
 	go w.flush()
 	return w
 }
@@ -89,6 +92,10 @@ func (w *wire) Read(p []byte) (int, error) {
 
 // next takes one packet from the connection.
 func (w *wire) next() error {
+	if w.pingedWhileHalted() {
+		w.unread = append(w.unread[:0], typePingresp<<4, 0)
+		return nil
+	}
 	p, err := w.frames.next()
 	if err != nil {
 		return err
@@ -115,6 +122,30 @@ func (w *wire) next() error {
 	}
 	w.unread = packet
 	return nil
+}
+
+// halt has nothing read from the connection, or takes that back. What is written goes
+// out all the same: acknowledgements do, which is what makes room.
+func (w *wire) halt(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.halted, w.pinged = on, on // the answer to an earlier question may lie unread
+	w.unhalted.Broadcast()
+}
+
+// pingedWhileHalted waits while the wire is halted. It returns true if paho, which
+// must not take the silence for the broker's, asks meanwhile whether that is there.
+func (w *wire) pingedWhileHalted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.halted && !w.closing && w.cause == nil {
+		if w.pinged {
+			w.pinged = false
+			return true
+		}
+		w.unhalted.Wait()
+	}
+	return false
 }
 
 func (w *wire) message(p frame) error {
@@ -156,6 +187,10 @@ func (w *wire) Write(packet []byte) (int, error) {
 	defer w.mu.Unlock()
 	if w.closing || w.cause != nil {
 		return 0, net.ErrClosed
+	}
+	if w.halted && packet[0]>>4 == typePingreq {
+		w.pinged = true
+		w.unhalted.Broadcast()
 	}
 	w.unwritten = append(w.unwritten, packet...)
 	w.more.Signal()
@@ -252,6 +287,7 @@ func (w *wire) fail(cause error) {
 	}
 	w.onWritten, w.unconfirmed = nil, map[uint16]func(error){}
 	w.more.Signal()
+	w.unhalted.Broadcast()
 	w.mu.Unlock()
 	w.Conn.Close()
 	for _, done := range lost {
@@ -275,6 +311,7 @@ func (w *wire) close(cause error) {
 		w.Conn.SetWriteDeadline(time.Now().Add(closeTimeout))
 	}
 	w.more.Signal()
+	w.unhalted.Broadcast()
 	w.mu.Unlock()
 	<-w.flushed
 	w.fail(cause)

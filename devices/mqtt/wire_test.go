@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -130,4 +131,45 @@ func FuzzWire(f *testing.F) {
 		w.close(errClosed)
 		<-w.flushed
 	})
+}
+
+func TestAHaltedWireReadsNothingAndAnswersPings(t *testing.T) {
+	near, far := net.Pipe()
+	heard := make(chan string, 1)
+	w := newWire(near, 4096, func(bool) {}, func(m devices.Message) { heard <- string(m.Payload) })
+	t.Cleanup(func() { far.Close(); w.close(errClosed) })
+	read := func(want ...byte) {
+		t.Helper()
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(w, got); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("paho reads %x, %v, want %x", got, err, want)
+		}
+	}
+	go far.Write([]byte{typeConnack << 4, 2, 0, 0}) // read below
+	read(typeConnack<<4, 2, 0, 0)
+
+	w.halt(true)
+	read(typePingresp<<4, 0) // to what may have been asked before
+	sent := make(chan struct{})
+	go func() { // ends once the message is read, or the pipe is closed
+		far.Write([]byte{typePublish << 4, 4, 0, 1, 'a', 'x'})
+		close(sent)
+	}()
+	go io.ReadFull(far, make([]byte, 2)) // takes the ping, or ends with the pipe
+	w.Write([]byte{typePingreq << 4, 0})
+	read(typePingresp<<4, 0)
+	select {
+	case <-sent:
+		t.Error("a message was read though the wire is halted")
+	case m := <-heard:
+		t.Errorf("heard %q though the wire is halted", m)
+	default:
+	}
+
+	w.halt(false)
+	go w.Read(make([]byte, 1)) // until the wire is closed
+	<-sent
+	if m := <-heard; m != "x" {
+		t.Errorf("heard %q, want x", m)
+	}
 }
