@@ -150,7 +150,9 @@ func (f *function) repeatedLocked(h *hearing, r *receipt) (repeated bool, settle
 	case d == nil && done:
 		settle = f.owedBeforeLocked(lane).holdBack(r)
 		f.oweLocked(owed{lane, id, r}, 2) // the other one is hear's
-	case d != nil, f.wasDone(id):
+	case d != nil: // stored: when it is done, the message may not be acknowledged yet
+		settle, d.message = r, r
+	case f.wasDone(id):
 		settle = r
 	default:
 		return false, nil
