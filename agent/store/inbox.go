@@ -19,8 +19,8 @@ import (
 //	size                     bytes that count for the quota
 //	event, payload           the event: JSON without its payload, and the payload
 //
-// A row of table done says that a packet's delivery is done and changed state:
-// (function, packet) → session, digest. Only the rows of the present session
+// A row of table done says that a packet's delivery is done, which changed state or
+// which something stored of its lane came after: (function, packet) → session, digest. Only the rows of the present session
 // are kept. A row of table dedupe remembers a dedupe key until a
 // time that is the store's own.
 
