@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -85,5 +86,26 @@ func TestAStoredDeliveryThatIsDoneIsNotRunAgainWhileAnotherFunctionHasItsMessage
 		close(go2)
 		pass(time.Second)
 		after.want()
+	})
+}
+
+func TestADeadLetterIsNotRunAgainWhileAnotherFunctionHasItsMessage(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node) {
+		release := make(chan struct{})
+		n.deploy("bad", onIn+"delivery: {retry: {attempts: 1}}", func(functions.Invocation, functions.Run) functions.Outcome {
+			return thrown("no")
+		})
+		n.deploy("some", onIn+"resources: {timeout: 10m}", mute(release))
+		one := n.bus.say("in/a", "1")
+		pass(time.Second)
+		n.bus.repeat(one) // over another connection
+		pass(time.Second)
+		after := n.crash()
+		after.bus.repeat(one)
+		close(release)
+		pass(time.Second)
+		if letters, err := after.Dead(t.Context(), edge.Query{}); err != nil || len(letters) != 1 {
+			t.Errorf("%d dead letters, %v; want one", len(letters), err)
+		}
 	})
 }
