@@ -109,3 +109,21 @@ func TestADeadLetterIsNotRunAgainWhileAnotherFunctionHasItsMessage(t *testing.T)
 		}
 	})
 }
+
+func TestTwoMessagesNeverWaitForEachOther(t *testing.T) {
+	clustered(t, func(t *testing.T, p *pair) {
+		release := make(chan struct{})
+		p.deploy("all", onceIn, publishes)
+		p.deploy("slow", onceIn+"resources: {timeout: 10m}", mute(release))
+		one, two := p.cluster.say("in/a", "1"), p.cluster.say("in/a", "2")
+		pass(time.Second)
+		again := p.cluster.repeat(one) // over another connection, on which the second is yet to come
+		close(release)
+		pass(time.Second)
+		after := p.cluster.repeat(two)
+		pass(time.Second)
+		if !again.acked() || !after.acked() {
+			t.Errorf("acknowledged %v, %v when all was done; want both", again.acked(), after.acked())
+		}
+	})
+}
