@@ -138,9 +138,9 @@ func TestOnceForTheClusterIsHeardAndPublishedAsTheCluster(t *testing.T) {
 
 func TestWhatFailsForTheClusterWaitsInMemoryAndIsNotAcknowledged(t *testing.T) {
 	clustered(t, func(t *testing.T, p *pair) {
-		ok := false
+		var ok atomic.Bool
 		p.deploy("once", onceIn+"delivery: {retry: {attempts: 5, backoff: 10s}}", func(inv functions.Invocation, r functions.Run) functions.Outcome {
-			if !ok {
+			if !ok.Load() {
 				return thrown("not yet")
 			}
 			return publishes(inv, r)
@@ -150,7 +150,7 @@ func TestWhatFailsForTheClusterWaitsInMemoryAndIsNotAcknowledged(t *testing.T) {
 		if one.acked() || two.acked() || len(p.stored()) > 0 {
 			t.Errorf("acknowledged %v, %v, stored %v; want neither, nothing", one.acked(), two.acked(), p.stored())
 		}
-		ok = true
+		ok.Store(true)
 		pass(time.Minute)
 		p.sent("out/a=1", "out/a=2")
 		if !one.acked() || !two.acked() {
