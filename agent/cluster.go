@@ -93,7 +93,7 @@ func (f *function) takeOver() {
 		return
 	}
 	f.seen.forgetPackets()
-	f.owed = slices.DeleteFunc(f.owed, func(o owed) bool { return o.lane.shared })
+	f.owed.sweep(func(l laneID) bool { return l.shared })
 	for i := range f.plan.triggers {
 		t := &f.plan.triggers[i]
 		if t.spec.MQTT == nil {

@@ -442,9 +442,9 @@ func TestANodeInNoClusterSaysSo(t *testing.T) {
 
 func TestAFunctionThatGoesFromOneToEachEndsWhatItHad(t *testing.T) {
 	clustered(t, func(t *testing.T, p *pair) {
-		ok := false
+		var ok atomic.Bool
 		h := func(inv functions.Invocation, r functions.Run) functions.Outcome {
-			if !ok {
+			if !ok.Load() {
 				return thrown("not yet")
 			}
 			return publishes(inv, r)
@@ -459,7 +459,7 @@ func TestAFunctionThatGoesFromOneToEachEndsWhatItHad(t *testing.T) {
 		if one.acked() || !two.acked() {
 			t.Errorf("acknowledged %v, %v; want the second alone, which is stored", one.acked(), two.acked())
 		}
-		ok = true
+		ok.Store(true)
 		pass(time.Minute)
 		if got := p.cluster.published(); !slices.Equal(got, []string{"out/a=1"}) || !one.acked() {
 			t.Errorf("published %q as the cluster, acknowledged %v", got, one.acked())

@@ -137,25 +137,25 @@ func (f *function) confirmedLocked(l *lane, settled []*receipt) []*receipt {
 		if d.stage != publishing || behind || !d.confirmed() {
 			break
 		}
+		f.latency.add(time.Since(d.heard))
+		before := f.owed.before(l.laneID, d.message)
+		f.doneLocked(d)
 		if d.stored() {
 			c := &store.Change{}
 			d.remove(c)
 			f.forgetLocked(l, c)
 		}
-		f.latency.add(time.Since(d.heard))
-		f.seen.done(d)
-		before := f.owedBeforeLocked(l.laneID)
-		f.doneLocked(d)
 		settled = append(settled, before.holdBack(f.finishLocked(d, edge.StepDone)))
 	}
 	return settled
 }
 
-// forgetLocked takes rows of l away that are over. Nobody waits for that, but the
-// next publish of the lane.
+// forgetLocked takes rows of l away that are over, and notes what is owed, as with
+// all that is stored. Nobody waits for that, but the next publish of the lane.
 func (f *function) forgetLocked(l *lane, c *store.Change) {
 	l.stale++
 	c.Lazy = true
+	c.Done = f.owedLocked(l)
 	f.a.Store.Commit(c, func(err error) {
 		if err != nil {
 			return // the store is closed

@@ -102,6 +102,8 @@ func (f *function) buryLocked(d *delivery, fail *functions.Failure) {
 		})
 	}
 	d.stage = committing
+	f.doneLocked(d)
+	c.Done = f.owedLocked(d.lane)
 	f.inbox.remove(d)
 	f.step(edge.Step{What: what, Why: fail.Message, Attempt: d.attempt}, &d.event)
 	f.finishWithLocked(c, d, what)

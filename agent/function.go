@@ -50,7 +50,7 @@ type function struct {
 
 	rate    *rate.Limiter // of publishes
 	seen    seen          // dedupe keys and packets done
-	owed    []owed
+	owed    debts
 	unsaved bool // what the triggers remember has changed since it was stored
 	counts  edge.Counts
 	lastRun time.Time

@@ -126,7 +126,7 @@ func (e *ear) hear(m devices.Message) {
 		return // it is not acknowledged, and will come again
 	}
 	a := e.a
-	a.heard.Add(1)
+	order := a.heard.Add(1)
 	h := hearing{Message: m, ear: e, now: time.Now()}
 	if h.Time.IsZero() {
 		h.Time = h.now
@@ -146,6 +146,7 @@ func (e *ear) hear(m devices.Message) {
 		h.Ack = nil
 	}
 	r := newReceipt(&e.load, len(h.takers)+1, h.Ack, len(h.Payload)) // the one more is ours: settled below, when all have it
+	r.order = order
 	for _, t := range h.takers {
 		if len(t.hits) > 1 { // the trie has an order of its own
 			slices.SortFunc(t.hits, func(x, y hit) int { return cmp.Compare(x.trigger, y.trigger) })

@@ -57,8 +57,9 @@ func (f *function) restlessLocked() bool {
 }
 
 // sweepLocked stores what has waited longer than the hold time: a delivery that
-// waits for its lane or a runner, publishes that wait to be confirmed, and,
-// when many messages are unacknowledged, also what is running.
+// waits for its lane or a runner, publishes that wait to be confirmed, and, when
+// many messages are unacknowledged or others wait for its own to be, also what is
+// running.
 func (f *function) sweepLocked(l *lane, now time.Time, pressed bool) {
 	if len(l.list) == l.rows || l.shared {
 		return
@@ -69,7 +70,7 @@ func (f *function) sweepLocked(l *lane, now time.Time, pressed bool) {
 		switch {
 		case !overdue || d.row || d.answer != nil:
 		case d.receipt == nil && d.stage == waiting && d.attempt == 0: // at QoS 0 the first attempt runs from memory; a timer has a row of its own
-		case d.stage == waiting, d.stage == publishing, d.stage == running && pressed:
+		case d.stage == waiting, d.stage == publishing, d.stage == running && (pressed || d.message.awaited()):
 			last = d
 		}
 	}
@@ -149,7 +150,6 @@ func (f *function) stored(rows, ended []*delivery) {
 	for _, d := range ended {
 		l := d.lane
 		f.latency.add(now.Sub(d.heard))
-		f.seen.done(d)
 		receipts = append(receipts, f.finishLocked(d, edge.StepDone))
 		receipts = f.confirmedLocked(l, receipts) // what waited behind it
 		f.readyLocked(l, now)

@@ -10,11 +10,12 @@ import (
 // A receipt stands for a message until each of its deliveries is settled: done
 // or stored. The last one acknowledges the message. A nil receipt is settled.
 type receipt struct {
-	ack  devices.Acknowledger // or nil
-	load *load                // counts it until it is settled, or nil
-	size int                  // of the message, bytes
-	left atomic.Int32
-	void atomic.Bool // some part was abandoned: the message is not acknowledged
+	ack   devices.Acknowledger // or nil
+	load  *load                // counts it until it is settled, or nil
+	size  int                  // of the message, bytes
+	left  atomic.Int32
+	order int64       // of the message among all that were heard
+	void  atomic.Bool // some part was abandoned: the message is not acknowledged
 
 	mu     sync.Mutex
 	behind []*receipt // settled as this one is, after it; guarded by mu
@@ -100,6 +101,16 @@ func (r *receipt) holdBack(b *receipt) *receipt {
 		b.void.Store(true)
 	}
 	return b
+}
+
+// awaited reports whether others are settled only after r, which may be nil.
+func (r *receipt) awaited() bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.behind) > 0
 }
 
 // acknowledged reports whether r and all behind it are settled, and were not

@@ -120,9 +120,10 @@ func (l *luck) upTo(d time.Duration) time.Duration { return time.Duration(l.Int6
 func (g *game) deploy() {
 	g.revision++
 	delivery := fmt.Sprintf("delivery: {retry: {attempts: 100, backoff: 100ms, max: 1s}}\nenv: {REVISION: \"%d\"}", g.revision)
-	g.node.deploy("echo", onIn+delivery, g.echo)
-	g.node.deploy("count", onIn+delivery, g.count)
-	g.node.deploy("mixed", onIn+delivery, g.mixed)
+	for name, h := range map[string]handler{"echo": g.echo, "count": g.count, "mixed": g.mixed} {
+		g.node.deploy(name, strings.Replace(onIn, "{device}", "{device}/+", 1)+delivery, h)
+	}
+	g.node.deploy("odd", strings.Replace(onIn, "{device}", "{device}/odd", 1)+delivery, g.odd)
 }
 
 // fate lets an attempt take its time, and fail.
@@ -140,6 +141,18 @@ func (g *game) fate(of string, inv functions.Invocation) *functions.Failure {
 func (g *game) echo(inv functions.Invocation, _ functions.Run) functions.Outcome {
 	return functions.Outcome{Err: g.fate("echo", inv), Effects: functions.Effects{Publish: []devices.Publication{{
 		Topic: "out/echo/" + inv.Event.Capture("device"), Payload: inv.Event.Payload, QoS: 1,
+	}}}}
+}
+
+// odd counts the odd numbers, of which alone it hears, and takes its time: the
+// others are done with what it still has, and with what came after.
+func (g *game) odd(inv functions.Invocation, _ functions.Run) functions.Outcome {
+	if l := g.luck(fmt.Sprintf("sloth on %s=%s", inv.Event.Topic, inv.Event.Payload)); l.chance(3) {
+		time.Sleep(l.upTo(2 * time.Second))
+	}
+	n, _ := strconv.Atoi(string(inv.Event.Payload))
+	return functions.Outcome{Err: g.fate("odd", inv), Effects: functions.Effects{Publish: []devices.Publication{{
+		Topic: "out/odd/" + inv.Event.Capture("device"), Payload: strconv.AppendInt(nil, int64(n+1)/2, 10), QoS: 1,
 	}}}}
 }
 
@@ -191,7 +204,8 @@ func (g *game) step() {
 	default:
 		d := int(l.upTo(simDevices))
 		g.said[d]++
-		g.broker.say(fmt.Sprintf("in/d%d", d), strconv.Itoa(g.said[d]))
+		kind := [...]string{"even", "odd"}[g.said[d]%2]
+		g.broker.say(fmt.Sprintf("in/d%d/%s", d, kind), strconv.Itoa(g.said[d]))
 	}
 	if l.chance(2) {
 		time.Sleep(l.upTo(150 * time.Millisecond))
@@ -220,9 +234,9 @@ func (g *game) judge() (faults []string) {
 	all := 0
 	for d, said := range g.said {
 		all += said
-		for _, fn := range []string{"echo", "count", "mixed"} {
+		for fn, n := range map[string]int{"echo": said, "count": said, "mixed": said, "odd": (said + 1) / 2} {
 			topic := fmt.Sprintf("out/%s/d%d", fn, d)
-			faults = append(faults, inOrder(topic, g.broker.published(topic), said)...)
+			faults = append(faults, inOrder(topic, g.broker.published(topic), n)...)
 		}
 		if got := g.number(fmt.Sprintf("d%d", d)); got != said {
 			fault("counted %d of d%d, %d were said: %d lost", got, d, said, said-got)

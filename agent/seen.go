@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -145,12 +144,16 @@ func (f *function) repeatedLocked(h *hearing, r *receipt) (repeated bool, settle
 	d := f.liveLocked(id)
 	lane, done := f.seen.wasDone(id)
 	switch {
-	case d != nil && d.receipt != nil:
-		settle, d.receipt, d.message = d.receipt, r, r
-	case d == nil && done:
-		settle = f.owedBeforeLocked(lane).holdBack(r)
-		f.oweLocked(owed{lane, id, r}, 2) // the other one is hear's
-	case d != nil, f.wasDone(id):
+	case d != nil:
+		f.owed.renew(d.lane.laneID, d.message, r)
+		settle, d.message = r, r
+		if d.receipt != nil { // it is not stored
+			settle, d.receipt = d.receipt, r
+		}
+	case done:
+		settle = f.owed.before(lane, r).holdBack(r)
+		f.owed.add(lane, owed{id, r})
+	case f.wasDone(id):
 		settle = r
 	default:
 		return false, nil
@@ -184,62 +187,4 @@ func (f *function) wasDone(id store.Identity) bool {
 // keyUntil returns until when d's dedupe key is remembered.
 func (f *function) keyUntil(d *delivery) time.Time {
 	return f.seen.keys[d.key].until
-}
-
-// An owed delivery is done at this function, but its message is not acknowledged,
-// since another function has not finished with it: a crash brings it again. What
-// is stored of its lane has to say that it is done, or it would run again after
-// that.
-type owed struct {
-	lane     laneID
-	identity store.Identity
-	receipt  *receipt
-}
-
-// doneLocked notes that d is done.
-func (f *function) doneLocked(d *delivery) {
-	own := int32(0)
-	if d.receipt != nil {
-		own = 1
-	}
-	if d.message != nil && d.identity != (store.Identity{}) {
-		f.oweLocked(owed{d.lane.laneID, d.identity, d.message}, own)
-	}
-}
-
-// oweLocked remembers o if its message stays unacknowledged though this function's
-// own parts of it, so many, are settled.
-func (f *function) oweLocked(o owed, own int32) {
-	if o.receipt.left.Load() <= own && !o.receipt.void.Load() {
-		return
-	}
-	if len(f.owed) == cap(f.owed) {
-		f.owed = slices.DeleteFunc(f.owed, func(o owed) bool { return o.receipt.acknowledged() })
-	}
-	f.owed = append(f.owed, o)
-}
-
-// owedLocked returns what has to be stored with anything of the lane l.
-func (f *function) owedLocked(l *lane) (done []store.Done) {
-	for _, o := range f.owed {
-		if o.lane == l.laneID && !o.receipt.acknowledged() {
-			done = append(done, store.Done{Function: f.name, Identity: o.identity})
-		}
-	}
-	return done
-}
-
-// owedBeforeLocked returns the receipt of the last message of a shared lane that is
-// done here and not acknowledged, or nil. Those of later ones wait for it: on
-// another node nothing could say that it is done.
-func (f *function) owedBeforeLocked(lane laneID) *receipt {
-	if !lane.shared {
-		return nil
-	}
-	for _, o := range slices.Backward(f.owed) {
-		if o.lane == lane && !o.receipt.acknowledged() {
-			return o.receipt
-		}
-	}
-	return nil
 }

@@ -19,10 +19,11 @@ import (
 //	size                     bytes that count for the quota
 //	event, payload           the event: JSON without its payload, and the payload
 //
-// A row of table done says that a packet's delivery is done and changed state:
-// (function, packet) → session, digest. Only the rows of the present session
-// are kept. A row of table dedupe remembers a dedupe key until a
-// time that is the store's own.
+// A row of table done says that a packet's delivery is done: it changed state, or
+// its message was not acknowledged when something else of its lane was stored.
+// (function, packet) → session, digest. Only the rows of the present session are
+// kept. A row of table dedupe remembers a dedupe key until a time that is the
+// store's own.
 
 // Event returns the event of an inbox row.
 func (s *Store) Event(seq int64) (devices.Event, error) {
