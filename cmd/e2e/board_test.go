@@ -76,7 +76,7 @@ func (b *board) on(t *testing.T) {
 		t.Fatal(err)
 	}
 	conf := filepath.Join(b.disk, "mosquitto.conf")
-	write(t, conf, "listener 1883 0.0.0.0\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n"+
+	write(t, conf, "listener 1883 0.0.0.0\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\nset_tcp_nodelay true\n"+
 		"persistence true\npersistence_location "+b.disk+"/\nuser root\n", 0o600)
 	b.mosquitto, _ = b.spawn(t, "exec", b.name, "--", "/usr/sbin/mosquitto", "-c", conf) // where Debian has it
 	b.reach(t, b.broker, b.address+":1883")

@@ -235,7 +235,8 @@ const podSection = `
 ## Pods
 
 %s, on %s cores. Kubernetes 1.37 with containerd and crun on one
-node, broker and load beside it; medians of ten, one run.
+node; mosquitto with set_tcp_nodelay true and the load beside it; medians of ten, one
+run. Resident memory holds the pages of the program's file that were used.
 
 | what | budget | measured | |
 |---|---|---|---|
