@@ -95,7 +95,7 @@ func (b *board) start() {
 	b.node.bus = b.node.Bus.(*bus)
 }
 
-func (b *board) setWall(t time.Time) { b.ahead.Store(int64(t.Sub(time.Now()))) }
+func (b *board) setWall(t time.Time) { b.ahead.Store(int64(time.Until(t))) }
 
 func (b *board) once(inv functions.Invocation, _ functions.Run) functions.Outcome {
 	b.mu.Lock()

@@ -26,9 +26,9 @@ func Keeper(ctx context.Context) error {
 // its runner's, and what that starts.
 const maxTasks = 128
 
-// confine raises the walls of a runner in a pod, which are there before any code of a
+// Confine raises the walls of a runner in a pod, which are there before any code of a
 // function's is.
-func confine() error {
+func Confine() error {
 	if err := walls.Limit(walls.Limits{Tasks: maxTasks, Files: 64}); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ const agentFile = 3
 // follows the verb.
 func Runner(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == confinedArg {
-		if err := confine(); err != nil {
+		if err := Confine(); err != nil {
 			return err
 		}
 	}
