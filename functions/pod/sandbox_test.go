@@ -11,7 +11,6 @@ import (
 
 	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/functions"
-	"github.com/sedge-iot/sedge/functions/sandboxtest"
 )
 
 // A node is an API server, a kubelet and the agent's sandbox.
@@ -143,13 +142,6 @@ func (c outcomes) wait(t *testing.T) string {
 func call(t *testing.T, i functions.Instance) string {
 	t.Helper()
 	return begin(i).wait(t)
-}
-
-func TestPodsShowTheBehaviourOfASandbox(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a hundred keepers")
-	}
-	sandboxtest.Run(t, func(t *testing.T) functions.Sandbox { return open(t).Sandbox })
 }
 
 func TestAFunctionGetsAPodOfItsOwn(t *testing.T) {
