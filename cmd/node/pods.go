@@ -128,8 +128,7 @@ func (n *Node) openPods(secrets secrets) (why string, err error) {
 
 // inPod reports whether this process runs in a pod.
 func inPod() bool {
-	_, ok := os.LookupEnv("KUBERNETES_SERVICE_HOST")
-	return ok
+	return os.Getenv("KUBERNETES_SERVICE_HOST") != ""
 }
 
 // known makes sure that the cluster has this machine, as far as it can be asked: at
@@ -188,7 +187,7 @@ func sandboxes(process functions.Sandbox, pods *pod.Sandbox, why string) map[str
 	return map[string]functions.Sandbox{
 		functions.SandboxProcess: process,
 		functions.SandboxPod:     p,
-		"auto":                   auto{process: process, pod: p, pods: pods != nil},
+		functions.SandboxAuto:    auto{process: process, pod: p, pods: pods != nil},
 	}
 }
 

@@ -147,7 +147,7 @@ func (i *instance) explain(err error) *functions.Failure {
 	case f == nil:
 		return died("connection to pod %s ended", i.name)
 	case f.limit:
-		return &functions.Failure{Code: functions.CodeLimit, Message: "killed: memory limit " + quantity(int64(i.f.Manifest.Spec.Resources.Memory))}
+		return &functions.Failure{Code: functions.CodeLimit, Message: "killed: memory limit " + i.f.Manifest.Spec.Resources.Memory.String()}
 	}
 	return died("ended: %s", f.why)
 }
