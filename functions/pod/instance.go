@@ -53,29 +53,6 @@ func (s *Sandbox) load(ctx context.Context, f functions.Function, src runner.Sou
 	return i, nil
 }
 
-// source is the function as a runner takes it.
-func (s *Sandbox) source(f functions.Function) (runner.Source, error) {
-	spec := f.Manifest.Spec
-	src := runner.Source{
-		Runtime:     spec.Runtime,
-		Name:        f.Name(),
-		Code:        f.Code,
-		Timeout:     time.Duration(spec.Resources.Timeout),
-		Concurrency: spec.Resources.Concurrency,
-		Memory:      int64(spec.Resources.Memory),
-		Env:         spec.Env,
-	}
-	var err error
-	switch {
-	case len(spec.Secrets) == 0:
-	case s.cfg.Secrets == nil:
-		err = &functions.LackError{What: fmt.Sprintf("secret %s is missing: there are none here", spec.Secrets[0])}
-	default:
-		src.Secrets, err = s.cfg.Secrets(spec.Secrets)
-	}
-	return src, err
-}
-
 func (i *instance) give(ctx context.Context, src runner.Source) error {
 	within, stop := context.WithTimeout(ctx, loadTime)
 	defer stop()

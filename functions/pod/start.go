@@ -27,7 +27,7 @@ func (s *Sandbox) start(ctx context.Context, f functions.Function) (functions.In
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
-	src, err := s.source(f)
+	src, err := runner.NewSource(f, s.cfg.Secrets)
 	if err != nil {
 		return nil, err // before a pod is used up for it
 	}
