@@ -35,8 +35,8 @@ var closed = &functions.Failure{Code: functions.CodeClosed, Message: "its runner
 // loadTime is how long code may take to load, once its own limits have failed.
 const loadTime = 15 * time.Second
 
-// load gives the runner at the other end of l the function f, which src is. Whatever comes of it, the
-// record is the instance's to let go of.
+// load gives the runner at the other end of l the function f, which src is. Whatever
+// comes of it, the record is the instance's to let go of.
 func (s *Sandbox) load(ctx context.Context, f functions.Function, src runner.Source, r *record, l *line) (*instance, error) {
 	s.mu.Lock()
 	i := &instance{s: s, f: f, r: r, name: r.pod.Metadata.Name, line: l, gone: make(chan struct{})}
