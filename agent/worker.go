@@ -64,7 +64,7 @@ const startTimeout = 30 * time.Second
 // the process sandbox.
 func (a *Agent) sandbox(fn functions.Function) functions.Sandbox {
 	name := fn.Manifest.Spec.Placement.Sandbox
-	if s := a.Sandboxes[name]; s != nil || name != "" && name != "auto" {
+	if s := a.Sandboxes[name]; s != nil || name != "" && name != functions.SandboxAuto {
 		return s
 	}
 	return a.Sandboxes[functions.SandboxProcess]

@@ -23,7 +23,7 @@ func withDefaults(m Manifest) Manifest {
 	s.Delivery = s.Delivery.withDefaults()
 	fill(&s.Scaling.Idle, Duration(5*time.Minute))
 	fill(&s.Placement.Mode, ModeEach)
-	fill(&s.Placement.Sandbox, "auto")
+	fill(&s.Placement.Sandbox, SandboxAuto)
 	fill(&s.Placement.Pin, PinNode)
 	if !s.Placement.Shared() { // else it has no state
 		fill(&s.State.MaxBytes, 1<<20)

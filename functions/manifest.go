@@ -150,6 +150,7 @@ type Placement struct {
 // Words that decide what can run a function.
 const (
 	RuntimeImage   = "image" // of Spec.Runtime
+	SandboxAuto    = "auto"  // of Placement.Sandbox, as below
 	SandboxProcess = "process"
 	SandboxPod     = "pod"
 )

@@ -34,7 +34,7 @@ type choice struct{ available, later []string }
 func thisVersion() features {
 	return features{
 		runtimes:  choice{[]string{"javascript", RuntimeImage}, []string{"wasm", "python", "exec"}},
-		sandboxes: choice{available: []string{"auto", SandboxProcess, SandboxPod}},
+		sandboxes: choice{available: []string{SandboxAuto, SandboxProcess, SandboxPod}},
 		modes:     choice{available: []string{ModeEach, ModeOne}},
 		pins:      choice{available: []string{PinNode, PinCluster}},
 	}

@@ -1,6 +1,7 @@
-// Package node puts a node's program together: store, bus, sandboxes, agent,
-// and the listeners of HTTP triggers and of metrics and health. The programs that have a node in them
-// differ in where definitions come from and which bus carries messages.
+// Package node puts a node's program together: store, bus, sandboxes, agent, its part
+// in a Kubernetes cluster, and the listeners of HTTP triggers and of metrics and
+// health. The programs that have a node in them differ in where definitions come from
+// and which bus carries messages.
 //
 // It promises that a node which cannot start says why and what to do, and that
 // a running one ends within ten seconds of being told to.

@@ -128,18 +128,21 @@ func (n *Node) openPods(secrets secrets) (why string, err error) {
 
 // inPod reports whether this process runs in a pod.
 func inPod() bool {
-	_, ok := os.LookupEnv("KUBERNETES_SERVICE_HOST")
-	return ok
+	return os.Getenv("KUBERNETES_SERVICE_HOST") != ""
 }
 
-// known makes sure that the cluster has this machine, as far as it can be asked: at
-// boot the agent may be there first.
+// known makes sure that the cluster has this machine, and sedge is on it, as far as
+// it can be asked: at boot the agent may be there first, and the one that the
+// manifests bring may not ask for namespaces, nor has to.
 func (p Pods) known(c *kube.Client) error {
 	ctx, stop := context.WithTimeout(context.Background(), 3*time.Second)
 	defer stop()
 	_, err := kube.Nodes.In(c, "").Get(ctx, p.Node)
 	if kube.IsNotFound(err) {
 		return fmt.Errorf("the cluster at %s has no node %q: say how it calls this machine with --kube-node-name", c.Host(), p.Node)
+	}
+	if _, err = kube.Namespaces.In(c, "").Get(ctx, p.Namespace); kube.IsNotFound(err) {
+		return fmt.Errorf("the cluster at %s has no namespace %q: put sedge on it (kubectl apply -f sedge.yaml), or do without pods (--pods off)", c.Host(), p.Namespace)
 	}
 	return nil
 }
@@ -188,7 +191,7 @@ func sandboxes(process functions.Sandbox, pods *pod.Sandbox, why string) map[str
 	return map[string]functions.Sandbox{
 		functions.SandboxProcess: process,
 		functions.SandboxPod:     p,
-		"auto":                   auto{process: process, pod: p, pods: pods != nil},
+		functions.SandboxAuto:    auto{process: process, pod: p, pods: pods != nil},
 	}
 }
 

@@ -3,7 +3,13 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -98,6 +104,42 @@ func TestAProcessInAPodWantsItsOwnGroup(t *testing.T) {
 	_, err := w.Start(t.Context(), placed(t, nil))
 	if !errors.Is(err, functions.ErrUnfit) || !strings.Contains(err.Error(), "read-only file system") || !closed {
 		t.Errorf("Start = %v, closed %v", err, closed)
+	}
+}
+
+func TestPodsWantAClusterThatSedgeIsOn(t *testing.T) {
+	has := map[string]bool{}
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if !has[r.URL.Path] {
+			w.WriteHeader(http.StatusNotFound)
+			io.WriteString(w, `{"apiVersion":"v1","kind":"Status","status":"Failure","reason":"NotFound","code":404}`)
+			return
+		}
+		io.WriteString(w, `{"apiVersion":"v1","kind":"Any","metadata":{"name":"x"}}`)
+	}))
+	defer api.Close()
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: %q}}]\ncontexts: [{name: a, context: {cluster: a}}]\ncurrent-context: a\n", api.URL)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := Pods{Mode: "auto", Kubeconfig: file, Node: "pi", Namespace: "sedge"}
+	c, err := p.client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ path, want string }{
+		{"/api/v1/nodes/pi", `no node "pi"`},
+		{"/api/v1/namespaces/sedge", `no namespace "sedge"`},
+	} {
+		if err := p.known(c); err == nil || !strings.Contains(err.Error(), step.want) {
+			t.Errorf("without %s: %v, want %q", step.path, err, step.want)
+		}
+		has[step.path] = true
+	}
+	if err := p.known(c); err != nil {
+		t.Errorf("with both: %v", err)
 	}
 }
 

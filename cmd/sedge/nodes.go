@@ -16,6 +16,8 @@ func newNode(sh *shell) *cobra.Command {
 		Use:     "node [COMMAND]",
 		Aliases: []string{"nodes"},
 		Short:   "See the nodes of a k3s cluster",
+		Long: `See the nodes of a k3s cluster: of the one that --kubeconfig names, else of
+kubectl's own, else of the k3s server on this machine.`,
 		Example: `  sedge node
   sedge node list --kubeconfig /etc/rancher/k3s/k3s.yaml -o wide`,
 		RunE: func(cmd *cobra.Command, args []string) error {

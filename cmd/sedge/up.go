@@ -37,7 +37,11 @@ a colon and the value. If the file breaks, the last good one is used.
 
 Secrets that functions ask for are files in the folder "secrets" of the data
 directory (or --secrets-dir), one a secret, not open to everyone (chmod 600). They
-are read when a runner starts; a function waits for one that is missing.`,
+are read when a runner starts; a function waits for one that is missing.
+
+On a node of k3s, run by root, who alone may read k3s's kubeconfig, functions run in
+pods if the cluster has the namespace "sedge". Where sedge-agent works for the
+cluster, choose --pods off: of two on one machine each takes the other's pods away.`,
 		Example: `  sedge up                                 # with a broker of its own on port 1883
   sedge up --mqtt mqtt://localhost:1883    # with yours
   sedge up --config /etc/sedge/sedge.yaml

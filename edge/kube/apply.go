@@ -9,33 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 )
-
-// OpenContext is [Open] with a kubeconfig's context of that name; "" is the one
-// that the file calls current.
-func OpenContext(kubeconfig, name string) (*Client, error) {
-	if name == "" {
-		return Open(kubeconfig)
-	}
-	quiet()
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	over := &clientcmd.ConfigOverrides{CurrentContext: name}
-	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, over).ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig, context %s: %w", name, err)
-	}
-	cfg.UserAgent = manager
-	cfg.WarningHandler = rest.NoWarnings{}
-	d, err := dynamic.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig for %s: %w", cfg.Host, err)
-	}
-	return &Client{dynamic: d, host: cfg.Host}, nil
-}
 
 // Try is [Objects.Apply] as far as the server checks it: nothing is changed if
 // dry, and fields that the server does not know are refused.

@@ -47,7 +47,29 @@ func Open(kubeconfig string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.UserAgent = "sedge"
+	return connect(cfg)
+}
+
+// OpenContext is [Open] with a kubeconfig's context of that name; "" is the one
+// that the file calls current.
+func OpenContext(kubeconfig, name string) (*Client, error) {
+	if name == "" {
+		return Open(kubeconfig)
+	}
+	quiet()
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	over := &clientcmd.ConfigOverrides{CurrentContext: name}
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, over).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig, context %s: %w", name, err)
+	}
+	return connect(cfg)
+}
+
+// connect returns a client of the server that cfg tells of.
+func connect(cfg *rest.Config) (*Client, error) {
+	cfg.UserAgent = manager
 	cfg.QPS, cfg.Burst = rate, burst
 	cfg.WarningHandler = rest.NoWarnings{}
 	cfg.Dial = (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 15 * time.Second}).DialContext

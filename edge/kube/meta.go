@@ -33,6 +33,15 @@ type Owner struct {
 	Controller bool   `json:"controller,omitempty"`
 }
 
+// A Namespace is where objects of most kinds live.
+type Namespace struct {
+	TypeMeta
+	Metadata Meta `json:"metadata"`
+}
+
+// Namespaces is the kind of [Namespace].
+var Namespaces = Kind[Namespace]{Version: "v1", Name: "Namespace", Plural: "namespaces"}
+
 // A Selector picks objects of a kind.
 type Selector struct {
 	Labels string // such as app=x,tier!=y; "" for all

@@ -1,7 +1,5 @@
 package kube
 
-import "time"
-
 // Pods is the kind of [Pod].
 var Pods = Kind[Pod]{Version: "v1", Name: "Pod", Plural: "pods"}
 
@@ -15,17 +13,16 @@ type Pod struct {
 
 // A PodSpec is what is asked for.
 type PodSpec struct {
-	NodeName                      string           `json:"nodeName,omitempty"` // "" leaves it to the scheduler
-	RestartPolicy                 string           `json:"restartPolicy,omitempty"`
-	TerminationGracePeriodSeconds *int64           `json:"terminationGracePeriodSeconds,omitempty"`
-	DNSPolicy                     string           `json:"dnsPolicy,omitempty"`
-	AutomountServiceAccountToken  *bool            `json:"automountServiceAccountToken,omitempty"`
-	EnableServiceLinks            *bool            `json:"enableServiceLinks,omitempty"`
-	SecurityContext               *PodSecurity     `json:"securityContext,omitempty"`
-	Containers                    []Container      `json:"containers"`
-	Volumes                       []Volume         `json:"volumes,omitempty"`
-	Tolerations                   []Toleration     `json:"tolerations,omitempty"`
-	ImagePullSecrets              []LocalReference `json:"imagePullSecrets,omitempty"`
+	NodeName                      string       `json:"nodeName,omitempty"` // "" leaves it to the scheduler
+	RestartPolicy                 string       `json:"restartPolicy,omitempty"`
+	TerminationGracePeriodSeconds *int64       `json:"terminationGracePeriodSeconds,omitempty"`
+	DNSPolicy                     string       `json:"dnsPolicy,omitempty"`
+	AutomountServiceAccountToken  *bool        `json:"automountServiceAccountToken,omitempty"`
+	EnableServiceLinks            *bool        `json:"enableServiceLinks,omitempty"`
+	SecurityContext               *PodSecurity `json:"securityContext,omitempty"`
+	Containers                    []Container  `json:"containers"`
+	Volumes                       []Volume     `json:"volumes,omitempty"`
+	Tolerations                   []Toleration `json:"tolerations,omitempty"`
 }
 
 // PodSecurity is what holds for all containers of a pod.
@@ -47,7 +44,6 @@ type Container struct {
 	Name                     string             `json:"name"`
 	Image                    string             `json:"image"`
 	ImagePullPolicy          string             `json:"imagePullPolicy,omitempty"`
-	Command                  []string           `json:"command,omitempty"`
 	Args                     []string           `json:"args,omitempty"`
 	Env                      []EnvVar           `json:"env,omitempty"`
 	Ports                    []ContainerPort    `json:"ports,omitempty"`
@@ -56,14 +52,12 @@ type Container struct {
 	TerminationMessagePolicy string             `json:"terminationMessagePolicy,omitempty"` // FallbackToLogsOnError
 	SecurityContext          *ContainerSecurity `json:"securityContext,omitempty"`
 	ReadinessProbe           *Probe             `json:"readinessProbe,omitempty"`
-	StartupProbe             *Probe             `json:"startupProbe,omitempty"`
 }
 
 // ContainerSecurity is what one container may do.
 type ContainerSecurity struct {
 	AllowPrivilegeEscalation *bool         `json:"allowPrivilegeEscalation,omitempty"`
 	ReadOnlyRootFilesystem   *bool         `json:"readOnlyRootFilesystem,omitempty"`
-	Privileged               *bool         `json:"privileged,omitempty"`
 	Capabilities             *Capabilities `json:"capabilities,omitempty"`
 }
 
@@ -82,7 +76,6 @@ type EnvVar struct {
 type ContainerPort struct {
 	Name          string `json:"name,omitempty"`
 	ContainerPort int    `json:"containerPort"`
-	Protocol      string `json:"protocol,omitempty"`
 }
 
 // Resources are amounts by name (cpu, memory), as Kubernetes writes quantities.
@@ -129,11 +122,6 @@ type Toleration struct {
 	Effect   string `json:"effect,omitempty"`
 }
 
-// A LocalReference names an object in the same namespace.
-type LocalReference struct {
-	Name string `json:"name"`
-}
-
 // The phases of a pod.
 const (
 	PodPending   = "Pending"
@@ -154,11 +142,10 @@ type PodStatus struct {
 
 // A Condition is one thing that is so, or not.
 type Condition struct {
-	Type               string     `json:"type"`
-	Status             string     `json:"status"` // True, False or Unknown
-	Reason             string     `json:"reason,omitempty"`
-	Message            string     `json:"message,omitempty"`
-	LastTransitionTime *time.Time `json:"lastTransitionTime,omitempty"`
+	Type    string `json:"type"`
+	Status  string `json:"status"` // True, False or Unknown
+	Reason  string `json:"reason,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // A ContainerStatus is how a container is.
@@ -166,7 +153,6 @@ type ContainerStatus struct {
 	Name         string         `json:"name"`
 	Ready        bool           `json:"ready"`
 	RestartCount int            `json:"restartCount"`
-	ContainerID  string         `json:"containerID,omitempty"`
 	State        ContainerState `json:"state,omitzero"`
 	LastState    ContainerState `json:"lastState,omitzero"`
 }
@@ -184,17 +170,12 @@ type Waiting struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Running says since when a container runs.
-type Running struct {
-	Started *time.Time `json:"startedAt,omitempty"`
-}
+// Running says that a container runs.
+type Running struct{}
 
 // Terminated says how a container ended.
 type Terminated struct {
-	ExitCode    int        `json:"exitCode"`
-	Signal      int        `json:"signal,omitempty"`
-	Reason      string     `json:"reason,omitempty"` // OOMKilled, Error, Completed
-	Message     string     `json:"message,omitempty"`
-	Finished    *time.Time `json:"finishedAt,omitempty"`
-	ContainerID string     `json:"containerID,omitempty"`
+	ExitCode int    `json:"exitCode"`
+	Reason   string `json:"reason,omitempty"` // OOMKilled, Error, Completed
+	Message  string `json:"message,omitempty"`
 }

@@ -35,8 +35,8 @@ var closed = &functions.Failure{Code: functions.CodeClosed, Message: "its runner
 // loadTime is how long code may take to load, once its own limits have failed.
 const loadTime = 15 * time.Second
 
-// load gives the runner at the other end of l the function f, which src is. Whatever comes of it, the
-// record is the instance's to let go of.
+// load gives the runner at the other end of l the function f, which src is. Whatever
+// comes of it, the record is the instance's to let go of.
 func (s *Sandbox) load(ctx context.Context, f functions.Function, src runner.Source, r *record, l *line) (*instance, error) {
 	s.mu.Lock()
 	i := &instance{s: s, f: f, r: r, name: r.pod.Metadata.Name, line: l, gone: make(chan struct{})}
@@ -51,29 +51,6 @@ func (s *Sandbox) load(ctx context.Context, f functions.Function, src runner.Sou
 		return nil, err
 	}
 	return i, nil
-}
-
-// source is the function as a runner takes it.
-func (s *Sandbox) source(f functions.Function) (runner.Source, error) {
-	spec := f.Manifest.Spec
-	src := runner.Source{
-		Runtime:     spec.Runtime,
-		Name:        f.Name(),
-		Code:        f.Code,
-		Timeout:     time.Duration(spec.Resources.Timeout),
-		Concurrency: spec.Resources.Concurrency,
-		Memory:      int64(spec.Resources.Memory),
-		Env:         spec.Env,
-	}
-	var err error
-	switch {
-	case len(spec.Secrets) == 0:
-	case s.cfg.Secrets == nil:
-		err = &functions.LackError{What: fmt.Sprintf("secret %s is missing: there are none here", spec.Secrets[0])}
-	default:
-		src.Secrets, err = s.cfg.Secrets(spec.Secrets)
-	}
-	return src, err
 }
 
 func (i *instance) give(ctx context.Context, src runner.Source) error {
@@ -147,7 +124,7 @@ func (i *instance) explain(err error) *functions.Failure {
 	case f == nil:
 		return died("connection to pod %s ended", i.name)
 	case f.limit:
-		return &functions.Failure{Code: functions.CodeLimit, Message: "killed: memory limit " + quantity(int64(i.f.Manifest.Spec.Resources.Memory))}
+		return &functions.Failure{Code: functions.CodeLimit, Message: "killed: memory limit " + i.f.Manifest.Spec.Resources.Memory.String()}
 	}
 	return died("ended: %s", f.why)
 }

@@ -113,7 +113,7 @@ func (s *Sandbox) Warm() (n int) {
 // takeWarm takes a ready pod of the pool that f fits into, or returns nil.
 func (s *Sandbox) takeWarm(f functions.Function) (*record, *line) {
 	spec := f.Manifest.Spec
-	if spec.Runtime == imageRuntime || spec.Resources.Memory != poolMemory || spec.Resources.CPU != "" || spec.Placement.Pin == "cluster" {
+	if spec.Runtime == functions.RuntimeImage || spec.Resources.Memory != poolMemory || spec.Resources.CPU != "" || spec.Placement.Pin == functions.PinCluster {
 		return nil, nil
 	}
 	s.mu.Lock()

@@ -2,7 +2,6 @@ package pod
 
 import (
 	"encoding/hex"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -13,9 +12,6 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 	"github.com/sedge-iot/sedge/functions/pod/keeper"
 )
-
-// imageRuntime is the runtime whose container is the user's own.
-const imageRuntime = "image"
 
 const (
 	// overhead is what a runner's pod may use beyond the function's memory: the
@@ -46,10 +42,10 @@ func (s *Sandbox) functionPod(f functions.Function, owner kube.Owner) *kube.Pod 
 	p := s.pod(podName(f), nonce, owner)
 	maps.Copy(p.Metadata.Labels, functionLabels(f))
 	maps.Copy(p.Metadata.Annotations, functionAnnotations(f))
-	if spec.Placement.Pin != "cluster" {
+	if spec.Placement.Pin != functions.PinCluster {
 		p.Spec.NodeName = s.cfg.Node
 	}
-	if spec.Runtime == imageRuntime {
+	if spec.Runtime == functions.RuntimeImage {
 		s.serve(p, f)
 	} else {
 		s.hold(p, nonce, int64(spec.Resources.Memory), spec.Resources.CPU)
@@ -137,7 +133,7 @@ func container(name, image string, memory int64, cpu string) kube.Container {
 		// A function mostly sleeps: what is reserved for it is little.
 		Resources: kube.Resources{
 			Requests: map[string]string{"memory": "16Mi", "cpu": "5m"},
-			Limits:   map[string]string{"memory": quantity(memory)},
+			Limits:   map[string]string{"memory": functions.Bytes(memory).String()},
 		},
 		TerminationMessagePolicy: "FallbackToLogsOnError",
 		SecurityContext: &kube.ContainerSecurity{
@@ -147,21 +143,10 @@ func container(name, image string, memory int64, cpu string) kube.Container {
 		},
 	}
 	if memory < 16<<20 {
-		c.Resources.Requests["memory"] = quantity(memory)
+		c.Resources.Requests["memory"] = functions.Bytes(memory).String()
 	}
 	if cpu != "" {
 		c.Resources.Limits["cpu"] = cpu
 	}
 	return c
-}
-
-// quantity writes bytes as Kubernetes and manifests do.
-func quantity(n int64) string {
-	switch {
-	case n > 0 && n%(1<<20) == 0:
-		return fmt.Sprintf("%dMi", n>>20)
-	case n > 0 && n%(1<<10) == 0:
-		return fmt.Sprintf("%dKi", n>>10)
-	}
-	return strconv.FormatInt(n, 10)
 }

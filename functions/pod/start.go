@@ -27,7 +27,7 @@ func (s *Sandbox) start(ctx context.Context, f functions.Function) (functions.In
 	if err := s.ready(ctx); err != nil {
 		return nil, err
 	}
-	src, err := s.source(f)
+	src, err := runner.NewSource(f, s.cfg.Secrets)
 	if err != nil {
 		return nil, err // before a pod is used up for it
 	}
@@ -63,7 +63,7 @@ func spoilt(err error) bool {
 
 // begin loads src, which is f, into r's pod once that runs, or lets go of the pod.
 func (s *Sandbox) begin(ctx context.Context, f functions.Function, src runner.Source, r *record) (functions.Instance, error) {
-	if f.Manifest.Spec.Runtime == imageRuntime {
+	if f.Manifest.Spec.Runtime == functions.RuntimeImage {
 		v, err := s.open(ctx, f, r)
 		if err != nil {
 			s.giveUp(r, err)

@@ -93,13 +93,13 @@ func (c *child) explain(err error) *functions.Failure {
 	case why != nil:
 		return why
 	case c.group != nil && c.group.oomKills() > 0:
-		return died("killed: memory limit %s", size(memory))
+		return died("killed: memory limit %v", functions.Bytes(memory))
 	case errors.Is(err, runner.ErrOverdue):
 		return died("killed: a run beside it did not stop at its timeout")
 	case err != nil:
 		return died("killed: %v", err)
 	case c.stderr.outOfMemory(), c.polled && c.stderr.crashed():
-		return died("killed: memory limit %s", size(memory))
+		return died("killed: memory limit %v", functions.Bytes(memory))
 	case status.Signaled() && status.Signal() != syscall.SIGKILL:
 		return died("killed by signal: %v%s", status.Signal(), c.lastWords())
 	case status.Signaled():

@@ -2,7 +2,6 @@ package process
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"strconv"
 	"time"
@@ -25,7 +24,7 @@ func (c *child) watchMemory(done <-chan struct{}) {
 		limit := c.memory
 		c.mu.Unlock()
 		if limit > 0 && residentBytes(c.pid) > limit {
-			c.end(&functions.Failure{Code: functions.CodeDied, Message: "killed: memory limit " + size(limit)})
+			c.end(&functions.Failure{Code: functions.CodeDied, Message: "killed: memory limit " + functions.Bytes(limit).String()})
 			return
 		}
 	}
@@ -44,15 +43,4 @@ func residentBytes(pid int) int64 {
 	resident, _ := strconv.ParseInt(string(f[1]), 10, 64)
 	shared, _ := strconv.ParseInt(string(f[2]), 10, 64)
 	return (resident - shared) * int64(os.Getpagesize())
-}
-
-// size writes bytes as a manifest does.
-func size(n int64) string {
-	switch {
-	case n > 0 && n%(1<<20) == 0:
-		return fmt.Sprintf("%dMi", n>>20)
-	case n > 0 && n%(1<<10) == 0:
-		return fmt.Sprintf("%dKi", n>>10)
-	}
-	return strconv.FormatInt(n, 10)
 }

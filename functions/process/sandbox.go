@@ -132,7 +132,7 @@ func (s *Sandbox) start(ctx context.Context, f *forker, n int, noGroups string) 
 
 // Start takes a warm runner and gives it the function.
 func (s *Sandbox) Start(ctx context.Context, fn functions.Function) (functions.Instance, error) {
-	secrets, err := s.secrets(fn.Manifest.Spec.Secrets)
+	src, err := runner.NewSource(fn, s.cfg.Secrets)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", fn.Name(), err)
 	}
@@ -140,36 +140,15 @@ func (s *Sandbox) Start(ctx context.Context, fn functions.Function) (functions.I
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", fn.Name(), err)
 	}
-	res := fn.Manifest.Spec.Resources
-	if err := c.confine(int64(res.Memory)); err != nil {
+	memory := fn.Manifest.Spec.Resources.Memory
+	if err := c.confine(int64(memory)); err != nil {
 		c.Close()
-		return nil, fmt.Errorf("start %s: %w: limit memory to %s: %w", fn.Name(), functions.ErrUnfit, size(int64(res.Memory)), err)
-	}
-	src := runner.Source{
-		Runtime:     fn.Manifest.Spec.Runtime,
-		Name:        fn.Name(),
-		Code:        fn.Code,
-		Timeout:     time.Duration(res.Timeout),
-		Concurrency: res.Concurrency,
-		Memory:      int64(res.Memory),
-		Env:         fn.Manifest.Spec.Env,
-		Secrets:     secrets,
+		return nil, fmt.Errorf("start %s: %w: limit memory to %v: %w", fn.Name(), functions.ErrUnfit, memory, err)
 	}
 	if err := c.load(ctx, src); err != nil {
 		return nil, fmt.Errorf("start %s: %w", fn.Name(), err)
 	}
 	return c, nil
-}
-
-// secrets returns those that a function asks for.
-func (s *Sandbox) secrets(names []string) (map[string]string, error) {
-	switch {
-	case len(names) == 0:
-		return nil, nil
-	case s.cfg.Secrets == nil:
-		return nil, &functions.LackError{What: fmt.Sprintf("secret %s is missing: there are none here", names[0])}
-	}
-	return s.cfg.Secrets(names)
 }
 
 // take returns a warm runner that lives.

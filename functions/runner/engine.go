@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/sedge-iot/sedge/devices"
@@ -26,6 +27,31 @@ type Source struct {
 	Memory      int64         // bytes that the runner may use; 0: unknown
 	Env         map[string]string
 	Secrets     map[string]string
+}
+
+// NewSource returns a function as a runner takes it, with the secrets that it asks
+// for, which secrets returns by their names; nil: there are none. The error says what
+// is wrong with one of them.
+func NewSource(f functions.Function, secrets func(names []string) (map[string]string, error)) (Source, error) {
+	spec := f.Manifest.Spec
+	src := Source{
+		Runtime:     spec.Runtime,
+		Name:        f.Name(),
+		Code:        f.Code,
+		Timeout:     time.Duration(spec.Resources.Timeout),
+		Concurrency: spec.Resources.Concurrency,
+		Memory:      int64(spec.Resources.Memory),
+		Env:         spec.Env,
+	}
+	var err error
+	switch {
+	case len(spec.Secrets) == 0:
+	case secrets == nil:
+		err = &functions.LackError{What: fmt.Sprintf("secret %s is missing: there are none here", spec.Secrets[0])}
+	default:
+		src.Secrets, err = secrets(spec.Secrets)
+	}
+	return src, err
 }
 
 // A Program is loaded code. It may be used from several goroutines.
