@@ -164,7 +164,7 @@ func (v *server) Close() error {
 	return nil
 }
 
-// Describe names the pod and its walls.
+// Describe names the pod and its walls, and what it cannot have for certain.
 func (v *server) Describe() functions.Description {
-	return functions.Description{Sandbox: "pod", Name: v.name, Walls: walls, Missing: missing}
+	return functions.Description{Sandbox: "pod", Name: v.name, Walls: walls, Missing: []string{"no network: the namespace's policy says so, but some clusters' networks keep to none"}}
 }

