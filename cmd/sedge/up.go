@@ -39,9 +39,9 @@ Secrets that functions ask for are files in the folder "secrets" of the data
 directory (or --secrets-dir), one a secret, not open to everyone (chmod 600). They
 are read when a runner starts; a function waits for one that is missing.
 
-On a node of k3s, run by root, who alone may read k3s's kubeconfig, functions run in
-pods if the cluster has the namespace "sedge". Where sedge-agent works for the
-cluster, choose --pods off: of two on one machine each takes the other's pods away.`,
+On a node of k3s --pods auto has functions run in pods, for root, who alone may read
+k3s's kubeconfig, if the cluster has the namespace "sedge". Not where sedge-agent
+works for the cluster: of two on one machine each takes the other's pods away.`,
 		Example: `  sedge up                                 # with a broker of its own on port 1883
   sedge up --mqtt mqtt://localhost:1883    # with yours
   sedge up --config /etc/sedge/sedge.yaml
@@ -57,6 +57,7 @@ cluster, choose --pods off: of two on one machine each takes the other's pods aw
 	}
 	f := cmd.Flags()
 	o.AddFlags(f)
+	o.Pods.Mode, f.Lookup("pods").DefValue = "off", "off" // the cluster's own agent may be here
 	f.StringVar(&o.config, "config", "", "`FILE` of settings, YAML")
 	f.StringVar(&o.listen, "listen", "127.0.0.1:7780", "`ADDRESS` of the API; loopback only")
 	f.StringVar(&o.brokerListen, "broker-listen", "127.0.0.1:1883", "`ADDRESS` of the broker, if there is no --mqtt")
