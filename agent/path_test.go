@@ -291,6 +291,22 @@ func TestARevisionThatDoesNotLoadIsRefusedAndTheOldOneStays(t *testing.T) {
 	})
 }
 
+func TestAnUpdateWhoseManifestIsNotRightIsRefusedAndTheOldOneStays(t *testing.T) {
+	bubble(t, func(t *testing.T, n *node) {
+		n.deploy("echo", onIn, publishes)
+		d := n.function("echo").def
+		d.Function.Manifest.Spec.Env = map[string]string{"LD_PRELOAD": "/tmp/x.so"}
+		if err := n.Put(t.Context(), d); err == nil {
+			t.Error("Put = nil, want a refusal")
+		}
+		n.bus.say("in/a", "1")
+		synctest.Wait()
+		if got, want := n.bus.published(), []string{"out/a=1"}; !slices.Equal(got, want) {
+			t.Errorf("published %q, want %q", got, want)
+		}
+	})
+}
+
 func TestTimersComeOnceReplaceEachOtherAndSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t)
