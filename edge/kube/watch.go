@@ -102,6 +102,9 @@ func (w *Watch[T]) list(ctx context.Context, opts metav1.ListOptions) (runtime.O
 func (w *Watch[T]) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 	opts.LabelSelector, opts.FieldSelector = w.sel.Labels, w.sel.Fields
 	stream, err := w.objects.api.Watch(ctx, opts)
+	if opts.SendInitialEvents != nil && IsInvalid(err) {
+		return nil, err // an older server: it is asked for a list next
+	}
 	if w.note("watch", err) != nil {
 		return nil, err
 	}
