@@ -173,16 +173,7 @@ func TestClusterPoolIsFast(t *testing.T) {
 	s := openCluster(t, pool(1))
 	var took []time.Duration
 	for n := range 15 {
-		eventually(t, "a warm pod", func() bool {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			for _, r := range s.records {
-				if r.warm != nil && r.freeLocked() {
-					return true
-				}
-			}
-			return false
-		})
+		eventually(t, "a warm pod", func() bool { return s.Warm() > 0 })
 		f := function(t, fmt.Sprintf("fast-%d", n), "return 1")
 		began := time.Now()
 		i, err := s.Start(t.Context(), f)
