@@ -13,6 +13,9 @@ type Deploy struct {
 	Manifest json.RawMessage     `json:"manifest,omitempty"` // an object, or a string of YAML
 	Code     string              `json:"code,omitempty"`     // what the manifest's source.path holds
 	Function *functions.Function `json:"function,omitempty"`
+
+	Rollout   *RolloutAsk `json:"rollout,omitempty"`   // on which nodes, and in which stages; nil: all that its placement allows, at once
+	Signature string      `json:"signature,omitempty"` // an operator's, of the revision: as [Ref]
 }
 
 // A Change is what became of a function by deploy, rollback, enable or disable.
@@ -24,6 +27,17 @@ type Change struct {
 	Created  bool               `json:"created"`
 	Changed  bool               `json:"changed"` // false: it was so already
 	DryRun   bool               `json:"dryRun,omitempty"`
+	Rollout  *Rollout           `json:"rollout,omitempty"` // that it has begun
+	Spread   Spread             `json:"nodes"`
+}
+
+// A Spread says how far a function has got on the nodes that it is placed on.
+type Spread struct {
+	Placed    int `json:"placed"`
+	Connected int `json:"connected"` // of them
+	Current   int `json:"current"`   // that run the revision which the hub wants there
+	Failing   int `json:"failing"`   // that cannot start it, or have gone back by themselves
+	Unfit     int `json:"unfit"`     // that refuse it
 }
 
 // A Deleted is what became of a function by delete.
@@ -36,7 +50,10 @@ type Deleted struct {
 // A FunctionDetail is a function as it is defined and as it is.
 type FunctionDetail struct {
 	Definition
-	Status FunctionStatus `json:"status"`
+	Selector string         `json:"selector,omitempty"` // of the nodes it is on, beside the manifest's placement
+	Status   FunctionStatus `json:"status"`             // of the node that was asked about, or of all together
+	Spread   Spread         `json:"nodes"`
+	Rollout  *Rollout       `json:"rollout,omitempty"` // under way
 }
 
 // A Rollback names the revision to go back to.
@@ -56,6 +73,12 @@ type DeadChoice struct {
 type StateValue struct {
 	Value   string    `json:"value"` // JSON text
 	Expires time.Time `json:"expires,omitzero"`
+}
+
+// Labels are changes of a node's labels.
+type Labels struct {
+	Set    map[string]string `json:"set,omitempty"`
+	Remove []string          `json:"remove,omitempty"`
 }
 
 // A Version says which program answers.

@@ -24,6 +24,7 @@ const (
 	Invalid     Code = "invalid"
 	NotFound    Code = "not_found"
 	Conflict    Code = "conflict"
+	Unconfirmed Code = "unconfirmed" // it would take much away, and whoever asks has not said that he knows
 	Denied      Code = "denied"      // no token, or a wrong one
 	Forbidden   Code = "forbidden"   // a token, but not for this
 	Misdirected Code = "misdirected" // a Host or Origin that is not ours
@@ -42,7 +43,7 @@ func (c Code) Status() int {
 		return http.StatusBadRequest
 	case NotFound:
 		return http.StatusNotFound
-	case Conflict:
+	case Conflict, Unconfirmed:
 		return http.StatusConflict
 	case Denied:
 		return http.StatusUnauthorized

@@ -75,6 +75,7 @@ func (c Counts) Lost() int64 {
 // A Step is one line of the trail: what became of an event at one function.
 type Step struct {
 	Time       time.Time      `json:"time"`
+	Node       string         `json:"node,omitempty"` // where the hub has several
 	Function   string         `json:"function"`
 	Event      string         `json:"event"` // its id
 	Source     devices.Source `json:"source"`
@@ -111,6 +112,7 @@ const (
 // A LogLine is one line that a function wrote.
 type LogLine struct {
 	Time       time.Time       `json:"time"`
+	Node       string          `json:"node,omitempty"` // as of Step
 	Function   string          `json:"function"`
 	Invocation string          `json:"invocation,omitempty"`
 	Level      functions.Level `json:"level"`
@@ -120,6 +122,7 @@ type LogLine struct {
 // A DeadLetter is a delivery whose attempts are used up.
 type DeadLetter struct {
 	ID       int64              `json:"id"`
+	Node     string             `json:"node,omitempty"` // as of Step
 	Function string             `json:"function"`
 	Revision functions.Revision `json:"revision"`
 	Attempts int                `json:"attempts"`

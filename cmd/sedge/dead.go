@@ -14,7 +14,7 @@ import (
 )
 
 func newDead(sh *shell) *cobra.Command {
-	cmd := sh.hubVerb(&cobra.Command{
+	cmd := sh.nodeVerb(&cobra.Command{
 		Use:   "dead [COMMAND]",
 		Short: "Look at deliveries that failed for good, and send them again",
 		Example: `  sedge dead list

@@ -53,11 +53,13 @@ func (sh *shell) delete(ctx context.Context, names []string, o deleteOptions) er
 	var all []edge.Deleted
 	for _, name := range names {
 		err := sh.ask(ctx, name, func(c *client.Client) error {
-			gone, err := c.Delete(ctx, name, o.purge)
-			if err == nil {
-				all = append(all, gone)
-			}
-			return err
+			return sh.guarded(o.yes, func(confirmed bool) error {
+				gone, err := c.Delete(ctx, name, client.DeleteOptions{Purge: o.purge, Confirmed: confirmed})
+				if err == nil {
+					all = append(all, gone)
+				}
+				return err
+			})
 		})
 		if err != nil {
 			return errors.Join(sh.printDeleted(all), err)

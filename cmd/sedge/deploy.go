@@ -11,6 +11,8 @@ import (
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/client"
+	"github.com/sedge-iot/sedge/edge/rollout"
+	"github.com/sedge-iot/sedge/edge/selector"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -20,6 +22,19 @@ type deployOptions struct {
 	timeout time.Duration
 	dryRun  bool
 	diff    bool
+	yes     bool
+
+	selector string
+	canary   string
+	gate     gateOptions
+}
+
+// gateOptions change what is asked of a stage.
+type gateOptions struct {
+	bake     time.Duration
+	patience time.Duration
+	minRuns  int
+	errors   float64
 }
 
 func newDeploy(sh *shell) *cobra.Command {
@@ -35,6 +50,7 @@ and what the code imports is bundled with it.`,
   sedge deploy -f kitchen.yaml -f hall/         # several; folders are searched
   sedge deploy -f night-light --dry-run --diff  # what would change?
   cat function.yaml | sedge deploy -f -
+  sedge deploy -f night-light -l site=home --canary 1,10% --wait   # in stages; goes back by itself
   sedge deploy -f night-light --kubeconfig /etc/rancher/k3s/k3s.yaml --wait`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -50,6 +66,13 @@ and what the code imports is bundled with it.`,
 	f.DurationVar(&o.timeout, "timeout", 30*time.Second, "`TIME` that --wait waits")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check and compare, change nothing")
 	f.BoolVar(&o.diff, "diff", false, "show what changes")
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask, though it takes many functions away from nodes")
+	selectorFlag(cmd, &o.selector, "only on nodes with such labels, a `SELECTOR`")
+	f.StringVar(&o.canary, "canary", "", "first to so many nodes, `STAGES` like 1 or 10% or 1,10%,50%; then to all")
+	f.DurationVar(&o.gate.bake, "bake", rollout.UsualGate.Bake, "`TIME` that a stage lasts at least")
+	f.DurationVar(&o.gate.patience, "patience", rollout.UsualGate.Patience, "`TIME` after which a stage that cannot be judged pauses")
+	f.IntVar(&o.gate.minRuns, "min-runs", rollout.UsualGate.MinRuns, "`NUMBER` of runs on real events that a stage must see")
+	f.Float64Var(&o.gate.errors, "max-errors", 100*rollout.UsualGate.MaxErrors, "`PERCENT` of the runs that may fail")
 	return sh.clusterVerb(sh.hubVerb(cmd))
 }
 
@@ -71,6 +94,10 @@ func (sh *shell) deploy(ctx context.Context, o deployOptions) error {
 // deployAll deploys one function after another, and returns what became of
 // them up to the first error.
 func (sh *shell) deployAll(ctx context.Context, all []functions.Function, o deployOptions) (changes []edge.Change, err error) {
+	ask, err := o.rollout()
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range all {
 		if o.diff {
 			if _, err := sh.diffWithHub(ctx, f); err != nil {
@@ -78,17 +105,39 @@ func (sh *shell) deployAll(ctx context.Context, all []functions.Function, o depl
 			}
 		}
 		err := sh.ask(ctx, "", func(c *client.Client) error {
-			change, err := c.Deploy(ctx, f, client.DeployOptions{DryRun: o.dryRun})
-			if err == nil {
-				changes = append(changes, change)
-			}
-			return err
+			return sh.guarded(o.yes, func(confirmed bool) error {
+				change, err := c.Deploy(ctx, f, client.DeployOptions{DryRun: o.dryRun, Rollout: ask, Confirmed: confirmed})
+				if err == nil {
+					changes = append(changes, change)
+				}
+				return err
+			})
 		})
 		if err != nil {
 			return changes, aboutFunction(f, err)
 		}
 	}
 	return changes, nil
+}
+
+// rollout returns how the nodes are to be reached, nil for the usual way.
+func (o deployOptions) rollout() (*edge.RolloutAsk, error) {
+	if _, err := selector.Parse(o.selector); err != nil {
+		return nil, wrongUsage("like -l site=home", "--selector: %s", err)
+	}
+	if o.canary == "" {
+		if o.selector == "" {
+			return nil, nil
+		}
+		return &edge.RolloutAsk{Selector: o.selector}, nil
+	}
+	stages, err := rollout.ParseStages(o.canary)
+	if err != nil {
+		return nil, wrongUsage("like --canary 1,10%", "--canary: %s", err)
+	}
+	gate := rollout.UsualGate
+	gate.Bake, gate.Patience, gate.MinRuns, gate.MaxErrors = o.gate.bake, o.gate.patience, o.gate.minRuns, o.gate.errors/100
+	return &edge.RolloutAsk{Selector: o.selector, Stages: stages, Gate: &gate}, nil
 }
 
 func deployed(c edge.Change) string {

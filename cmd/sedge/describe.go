@@ -28,7 +28,7 @@ func newDescribe(sh *shell) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&code, "code", false, "show the code too")
-	return sh.clusterVerb(sh.hubVerb(cmd))
+	return sh.clusterVerb(sh.nodeVerb(cmd))
 }
 
 func (sh *shell) describe(ctx context.Context, name string, code bool) error {

@@ -25,7 +25,7 @@ func newEvents(sh *shell) *cobra.Command {
 		},
 	}
 	o.addFlags(cmd)
-	return sh.hubVerb(cmd)
+	return sh.nodeVerb(cmd)
 }
 
 func (sh *shell) events(ctx context.Context, q edge.Query) error {
@@ -50,13 +50,14 @@ func (t *trail) print(s edge.Step) error {
 		return err
 	}
 	topic := oneLine(from(s.Topic, s.Source))
-	t.function = min(max(t.function, utf8.RuneCountInString(s.Function)), widestColumn)
+	function := placed(s.Node, s.Function)
+	t.function = min(max(t.function, utf8.RuneCountInString(function)), widestColumn)
 	t.topic = min(max(t.topic, utf8.RuneCountInString(topic)), widestColumn)
 	rest := oneLine(particulars(s))
 	if rest != "" {
 		topic = fmt.Sprintf("%-*s", t.topic, topic)
 	}
-	_, err := fmt.Fprintf(sh.out, "%s  %-*s  %s  %s%s\n", sh.paint(sh.out, dim, clock(s.Time)), t.function, s.Function,
+	_, err := fmt.Fprintf(sh.out, "%s  %-*s  %s  %s%s\n", sh.paint(sh.out, dim, clock(s.Time)), t.function, function,
 		sh.paint(sh.out, stepColor(s.What), fmt.Sprintf("%-9s", s.What)), topic, sh.paint(sh.out, dim, rest))
 	return err
 }

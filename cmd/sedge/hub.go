@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +22,11 @@ import (
 	"github.com/sedge-iot/sedge/edge/client"
 )
 
-const defaultHub = "http://127.0.0.1:7780"
+const (
+	defaultHub = "http://127.0.0.1:7780"
+	hubData    = "/var/lib/sedge-hub" // of a sedge-hub on this machine
+	hubCAFile  = "ca.crt"
+)
 
 // hubVerb makes cmd one that speaks to the hub.
 func (sh *shell) hubVerb(cmd *cobra.Command) *cobra.Command {
@@ -28,8 +34,16 @@ func (sh *shell) hubVerb(cmd *cobra.Command) *cobra.Command {
 	f.StringVar(&sh.hub, "hub", defaultHub, "where the hub is, a `URL`")
 	f.StringVar(&sh.token, "token", "", "the hub's `TOKEN`; a file is safer")
 	f.StringVar(&sh.tokenFile, "token-file", "", "`FILE` with the hub's token (default: the one that sedge up made here)")
+	f.StringVar(&sh.hubCA, "hub-ca", "", "`FILE` with the certificate authority of the hub, PEM (default: that of a sedge-hub here, else the system's)")
 	settings.Rename(f, "hub", "SEDGE_HUB_URL")
 	return cmd
+}
+
+// nodeVerb makes cmd one that asks the hub about a node.
+func (sh *shell) nodeVerb(cmd *cobra.Command) *cobra.Command {
+	cmd.PersistentFlags().StringVar(&sh.node, "node", "", "the `NODE` that is meant, where the hub has several")
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("node", sh.completeNodes))
+	return sh.hubVerb(cmd)
 }
 
 // client returns a client of the hub that the user means.
@@ -48,7 +62,35 @@ func (sh *shell) client() (*client.Client, error) {
 	if u, err := user.Current(); err == nil {
 		c.User = u.Username
 	}
+	if err := sh.trust(c); err != nil {
+		return nil, err
+	}
+	if sh.node != "" {
+		c = c.On(sh.node)
+	}
 	return c, nil
+}
+
+// trust tells c which authority the hub's certificate is of, if it is not one that
+// the system knows.
+func (sh *shell) trust(c *client.Client) error {
+	if !strings.HasPrefix(sh.hub, "https:") {
+		return nil
+	}
+	file := sh.hubCA
+	if file == "" {
+		file = filepath.Join(hubData, hubCAFile)
+	}
+	data, err := os.ReadFile(file)
+	if sh.hubCA == "" && err != nil {
+		return nil // no sedge-hub is here, or it is not ours to read
+	}
+	roots := x509.NewCertPool()
+	if err != nil || !roots.AppendCertsFromPEM(data) {
+		return wrongUsage("sedge-hub keeps its own as "+hubCAFile+" in its data directory; copy that", "read --hub-ca %s: %s", file, cmp.Or(err, errors.New("no certificate in it")))
+	}
+	c.Trust(roots)
+	return nil
 }
 
 // hubIsMeant refuses to ask a hub on this machine when a cluster is meant.
@@ -103,10 +145,14 @@ func (sh *shell) findToken() (string, error) {
 // tokenFiles lists where hubs on this machine keep their token.
 func (sh *shell) tokenFiles() []string {
 	mine := filepath.Join(sh.home(), tokenFile)
+	all := []string{mine}
 	if system := filepath.Join(systemData, tokenFile); system != mine {
-		return []string{mine, system}
+		all = append(all, system)
 	}
-	return []string{mine}
+	if strings.HasPrefix(sh.hub, "https:") {
+		return []string{filepath.Join(hubData, tokenFile)}
+	}
+	return all
 }
 
 // explain adds to an error of the hub what only this program knows: how to give

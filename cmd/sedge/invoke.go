@@ -34,7 +34,7 @@ the function asks for is carried out. What it returns is printed.`,
 	}
 	cmd.Flags().StringVarP(&o.data, "data", "d", "", "the event's `PAYLOAD`: the text itself, @FILE, or - for stdin")
 	cmd.Flags().StringVar(&o.topic, "topic", "", "the event's `TOPIC`; captures are taken from it")
-	return sh.hubVerb(cmd)
+	return sh.nodeVerb(cmd)
 }
 
 func (sh *shell) invoke(ctx context.Context, name string, o invokeOptions) error {

@@ -33,7 +33,7 @@ func newList(sh *shell) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "again whenever something changed, until ^C")
-	return sh.clusterVerb(sh.hubVerb(cmd))
+	return sh.clusterVerb(sh.nodeVerb(cmd))
 }
 
 func (sh *shell) list(ctx context.Context, names []string) error {

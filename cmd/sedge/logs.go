@@ -43,7 +43,7 @@ func newLogs(sh *shell) *cobra.Command {
 		},
 	}
 	o.addFlags(cmd)
-	return sh.hubVerb(cmd)
+	return sh.nodeVerb(cmd)
 }
 
 func (sh *shell) logs(ctx context.Context, q edge.Query) error {
@@ -73,9 +73,17 @@ func (sh *shell) printLog(l edge.LogLine) error {
 	if done, err := sh.line(l); done {
 		return err
 	}
-	_, err := fmt.Fprintf(sh.out, "%s  %s  %s  %s\n", sh.paint(sh.out, dim, clock(l.Time)), l.Function,
+	_, err := fmt.Fprintf(sh.out, "%s  %s  %s  %s\n", sh.paint(sh.out, dim, clock(l.Time)), placed(l.Node, l.Function),
 		sh.paint(sh.out, levelColor(l.Level), fmt.Sprintf("%-5s", l.Level)), oneLine(l.Text))
 	return err
+}
+
+// placed writes a function with the node that it is on, where the hub names one.
+func placed(node, function string) string {
+	if node == "" {
+		return function
+	}
+	return node + "/" + function
 }
 
 func levelColor(l functions.Level) color {

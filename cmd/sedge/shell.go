@@ -28,6 +28,8 @@ type shell struct {
 	hub       string
 	token     string
 	tokenFile string
+	hubCA     string // file with the authority of the hub's certificate, or ""
+	node      string // that a verb is about, or ""
 
 	kubeconfig  string // the cluster to speak to instead of a hub, if one of these is set
 	kubeContext string

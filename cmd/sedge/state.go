@@ -14,7 +14,7 @@ import (
 )
 
 func newState(sh *shell) *cobra.Command {
-	cmd := sh.hubVerb(&cobra.Command{
+	cmd := sh.nodeVerb(&cobra.Command{
 		Use:   "state [COMMAND]",
 		Short: "Look at and change what functions remember",
 		Example: `  sedge state ls night-light

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -84,8 +85,13 @@ func (c *Client) send(ctx context.Context, how call) (*http.Response, error) {
 
 func (c *Client) request(ctx context.Context, how call) (*http.Request, error) {
 	target := c.url + how.path
-	if len(how.query) > 0 {
-		target += "?" + how.query.Encode()
+	query := url.Values{}
+	maps.Copy(query, how.query)
+	if c.node != "" {
+		query.Set("node", c.node)
+	}
+	if len(query) > 0 {
+		target += "?" + query.Encode()
 	}
 	var body io.Reader
 	if how.body != nil {

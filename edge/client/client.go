@@ -7,6 +7,8 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/http"
 	"net/url"
@@ -28,6 +30,7 @@ type Client struct {
 
 	url   string // without a slash at its end
 	token string
+	node  string // that calls are about, or "": see On
 	http  *http.Client
 }
 
@@ -46,6 +49,21 @@ func New(url, token string) *Client {
 		token: token,
 		http:  &http.Client{Transport: transport, CheckRedirect: stay},
 	}
+}
+
+// Trust takes the hub's certificate only from these authorities, not from the
+// system's. It is called before the first call.
+func (c *Client) Trust(roots *x509.CertPool) {
+	c.http.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
+
+// On returns a client of the same hub whose calls are about one node, by its name or
+// id: how functions are there, its logs, trail, state and dead letters, a run by
+// hand. Without it, what only a node has is asked of the one that there is.
+func (c *Client) On(node string) *Client {
+	on := *c
+	on.node = node
+	return &on
 }
 
 // Close drops idle connections.

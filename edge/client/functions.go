@@ -26,13 +26,21 @@ func (c *Client) Function(ctx context.Context, name string) (edge.FunctionDetail
 type DeployOptions struct {
 	DryRun  bool               // validate and compare, change nothing
 	IfMatch functions.Revision // if set, the current revision must be this one, else a Conflict names it
+
+	Rollout   *edge.RolloutAsk // as of [edge.Deploy]
+	Signature string           // as of [edge.Deploy]
+	Confirmed bool             // though it takes many functions away from nodes
 }
 
 // Deploy makes f the current revision of its function.
 func (c *Client) Deploy(ctx context.Context, f functions.Function, o DeployOptions) (edge.Change, error) {
-	how := call{method: http.MethodPut, path: path("functions", f.Name()), body: edge.Deploy{Function: &f}}
+	body := edge.Deploy{Function: &f, Rollout: o.Rollout, Signature: o.Signature}
+	how := call{method: http.MethodPut, path: path("functions", f.Name()), body: body, query: url.Values{}}
 	if o.DryRun {
-		how.query = url.Values{"dryRun": {"true"}}
+		how.query.Set("dryRun", "true")
+	}
+	if o.Confirmed {
+		how.query.Set("confirmed", "true")
 	}
 	if o.IfMatch != "" {
 		how.match = `"` + string(o.IfMatch) + `"`
@@ -40,11 +48,20 @@ func (c *Client) Deploy(ctx context.Context, f functions.Function, o DeployOptio
 	return ask[edge.Change](ctx, c, how)
 }
 
-// Delete removes a function; purge removes its state and dead letters too.
-func (c *Client) Delete(ctx context.Context, name string, purge bool) (edge.Deleted, error) {
-	how := call{method: http.MethodDelete, path: path("functions", name)}
-	if purge {
-		how.query = url.Values{"purge": {"true"}}
+// DeleteOptions change what Delete does.
+type DeleteOptions struct {
+	Purge     bool // its state and dead letters go too
+	Confirmed bool // though it takes many functions away from nodes
+}
+
+// Delete removes a function.
+func (c *Client) Delete(ctx context.Context, name string, o DeleteOptions) (edge.Deleted, error) {
+	how := call{method: http.MethodDelete, path: path("functions", name), query: url.Values{}}
+	if o.Purge {
+		how.query.Set("purge", "true")
+	}
+	if o.Confirmed {
+		how.query.Set("confirmed", "true")
 	}
 	return ask[edge.Deleted](ctx, c, how)
 }

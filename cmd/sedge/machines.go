@@ -6,50 +6,21 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/sedge-iot/sedge/edge/cluster"
 )
 
-func newNode(sh *shell) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "node [COMMAND]",
-		Aliases: []string{"nodes"},
-		Short:   "See the nodes of a k3s cluster",
-		Long: `See the nodes of a k3s cluster: of the one that --kubeconfig names, else of
-kubectl's own, else of the k3s server on this machine.`,
-		Example: `  sedge node
-  sedge node list --kubeconfig /etc/rancher/k3s/k3s.yaml -o wide`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return group(cmd, args)
-			}
-			return sh.listNodes(cmd.Context())
-		},
-	}
-	cmd.AddCommand(&cobra.Command{
-		Use:     "list",
-		Aliases: []string{"ls", "get"},
-		Short:   "List nodes, their sandboxes and how they are",
-		Example: `  sedge node list -o json`,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return sh.listNodes(cmd.Context()) },
-	})
-	return sh.clusterVerb(cmd)
-}
-
-// listNodes prints the nodes of a cluster: without a word which, of the one that
-// kubectl would take.
-func (sh *shell) listNodes(ctx context.Context) error {
+// listMachines prints the nodes of a cluster.
+func (sh *shell) listMachines(ctx context.Context) error {
 	return sh.inClusterDo(func(c *cluster.Client) error {
 		all, err := c.Nodes(ctx)
 		if err != nil {
 			return err
 		}
-		return sh.printNodes(all)
+		return sh.printMachines(all)
 	})
 }
 
-func (sh *shell) printNodes(all []cluster.Machine) error {
+func (sh *shell) printMachines(all []cluster.Machine) error {
 	if done, err := sh.structured(all); done {
 		return err
 	}
