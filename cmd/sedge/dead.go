@@ -28,19 +28,19 @@ func newDead(sh *shell) *cobra.Command {
 }
 
 func newDeadList(sh *shell) *cobra.Command {
-	return &cobra.Command{
+	var where everyNode
+	cmd := &cobra.Command{
 		Use:     "list [FUNCTION]",
 		Aliases: []string{"ls"},
 		Short:   "List dead letters, oldest first",
-		Example: `  sedge dead list night-light`,
+		Example: `  sedge dead list night-light
+  sedge dead list --all-nodes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			function := ""
-			if len(args) > 0 {
-				function = args[0]
-			}
-			return sh.deadList(cmd.Context(), function)
+			return sh.deadList(cmd.Context(), strings.Join(args, ""), where)
 		},
 	}
+	where.addFlags(cmd)
+	return cmd
 }
 
 // deadLetters returns those of a function, or all for "".
@@ -59,8 +59,13 @@ func (sh *shell) deadLetters(ctx context.Context, function string) ([]edge.DeadL
 	return all, err
 }
 
-func (sh *shell) deadList(ctx context.Context, function string) error {
-	all, err := sh.deadLetters(ctx, function)
+func (sh *shell) deadList(ctx context.Context, function string, where everyNode) error {
+	all := []edge.DeadLetter{}
+	err := sh.eachNode(ctx, where, func() error {
+		letters, err := sh.deadLetters(ctx, function)
+		all = append(all, letters...)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -79,7 +84,7 @@ func (sh *shell) deadList(ctx context.Context, function string) error {
 	}
 	t := table{columns: []string{"ID", "FUNCTION", "WHEN", "ATTEMPTS", "TOPIC", "+CODE", "REASON"}}
 	for _, d := range all {
-		t.add(d.ID, d.Function, day(d.Time), d.Attempts, from(d.Event.Topic, d.Event.Source), string(d.Failure.Code), d.Failure.Message)
+		t.add(d.ID, placed(d.Node, d.Function), day(d.Time), d.Attempts, from(d.Event.Topic, d.Event.Source), string(d.Failure.Code), d.Failure.Message)
 	}
 	sh.table(t)
 	return nil
@@ -158,20 +163,25 @@ func (o deadChoice) choice(args []string) (edge.DeadChoice, error) {
 
 func newDeadRedrive(sh *shell) *cobra.Command {
 	var o deadChoice
+	var where everyNode
 	cmd := &cobra.Command{
 		Use:   "redrive [ID...]",
 		Short: "Send dead letters to their function again",
 		Example: `  sedge dead redrive 17 18
-  sedge dead redrive --function night-light`,
+  sedge dead redrive --function night-light
+  sedge dead redrive --function night-light --all-nodes -l site=home`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			which, err := o.choice(args)
 			if err != nil {
 				return err
 			}
-			return sh.settle(cmd.Context(), "redriven", which, (*client.Client).Redrive)
+			return sh.eachNode(cmd.Context(), where, func() error {
+				return sh.settle(cmd.Context(), "redriven", which, (*client.Client).Redrive)
+			})
 		},
 	}
 	o.addFlags(sh, cmd)
+	where.addFlags(cmd)
 	return cmd
 }
 

@@ -86,9 +86,26 @@ func (sh *shell) deploy(ctx context.Context, o deployOptions) error {
 	}
 	changes, err := sh.deployAll(ctx, all, o)
 	if err == nil && o.wait && !o.dryRun {
+		if o.canary != "" {
+			return errors.Join(sh.printChanges(changes, deployed), sh.followAll(ctx, changes))
+		}
 		err = sh.await(ctx, all, o.timeout)
 	}
 	return errors.Join(sh.printChanges(changes, deployed), err)
+}
+
+// followAll tells the steps of the rollouts that the changes have begun until each is
+// over.
+func (sh *shell) followAll(ctx context.Context, changes []edge.Change) error {
+	for _, c := range changes {
+		if c.Rollout == nil {
+			continue
+		}
+		if err := sh.follow(ctx, c.Function); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deployAll deploys one function after another, and returns what became of
