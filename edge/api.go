@@ -75,12 +75,6 @@ type StateValue struct {
 	Expires time.Time `json:"expires,omitzero"`
 }
 
-// Labels are changes of a node's labels.
-type Labels struct {
-	Set    map[string]string `json:"set,omitempty"`
-	Remove []string          `json:"remove,omitempty"`
-}
-
 // A Version says which program answers.
 type Version struct {
 	Version string `json:"version"`

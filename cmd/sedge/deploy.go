@@ -69,10 +69,11 @@ and what the code imports is bundled with it.`,
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask, though it takes many functions away from nodes")
 	selectorFlag(cmd, &o.selector, "only on nodes with such labels, a `SELECTOR`")
 	f.StringVar(&o.canary, "canary", "", "first to so many nodes, `STAGES` like 1 or 10% or 1,10%,50%; then to all")
-	f.DurationVar(&o.gate.bake, "bake", rollout.UsualGate.Bake, "`TIME` that a stage lasts at least")
-	f.DurationVar(&o.gate.patience, "patience", rollout.UsualGate.Patience, "`TIME` after which a stage that cannot be judged pauses")
-	f.IntVar(&o.gate.minRuns, "min-runs", rollout.UsualGate.MinRuns, "`NUMBER` of runs on real events that a stage must see")
-	f.Float64Var(&o.gate.errors, "max-errors", 100*rollout.UsualGate.MaxErrors, "`PERCENT` of the runs that may fail")
+	usual := rollout.Usual()
+	f.DurationVar(&o.gate.bake, "bake", usual.Bake, "`TIME` that a stage lasts at least")
+	f.DurationVar(&o.gate.patience, "patience", usual.Patience, "`TIME` after which a stage that cannot be judged pauses")
+	f.IntVar(&o.gate.minRuns, "min-runs", usual.MinRuns, "`NUMBER` of runs on real events that a stage must see")
+	f.Float64Var(&o.gate.errors, "max-errors", 100*usual.MaxErrors, "`PERCENT` of the runs that may fail")
 	return sh.clusterVerb(sh.hubVerb(cmd))
 }
 
@@ -148,11 +149,11 @@ func (o deployOptions) rollout() (*edge.RolloutAsk, error) {
 		}
 		return &edge.RolloutAsk{Selector: o.selector}, nil
 	}
-	stages, err := rollout.ParseStages(o.canary)
+	stages, err := rollout.Stages(o.canary)
 	if err != nil {
 		return nil, wrongUsage("like --canary 1,10%", "--canary: %s", err)
 	}
-	gate := rollout.UsualGate
+	gate := rollout.Usual()
 	gate.Bake, gate.Patience, gate.MinRuns, gate.MaxErrors = o.gate.bake, o.gate.patience, o.gate.minRuns, o.gate.errors/100
 	return &edge.RolloutAsk{Selector: o.selector, Stages: stages, Gate: &gate}, nil
 }

@@ -329,7 +329,7 @@ func newNodeLabel(sh *shell) *cobra.Command {
 		Example: `  sedge node label pi-7 site=home room=hall
   sedge node label pi-7 room-`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			change, err := selector.ParseChange(args[1:])
+			change, err := selector.ParseChanges(strings.Join(args[1:], ","))
 			if err != nil {
 				return wrongUsage("like room=hall to set, room- to remove", "%s", err)
 			}
@@ -340,7 +340,7 @@ func newNodeLabel(sh *shell) *cobra.Command {
 	return cmd
 }
 
-func (sh *shell) label(ctx context.Context, name string, change edge.Labels, confirmed bool) error {
+func (sh *shell) label(ctx context.Context, name string, change selector.Changes, confirmed bool) error {
 	return sh.guarded(confirmed, func(confirmed bool) error {
 		return sh.steerNodes(ctx, []string{name}, "labelled", func(c *client.Client, ctx context.Context, name string) (edge.Node, error) {
 			return c.Label(ctx, name, change, confirmed)

@@ -92,14 +92,7 @@ func stageText(r edge.Rollout) string {
 	if r.Stage >= len(r.Stages) {
 		return "-"
 	}
-	return fmt.Sprintf("%d of %d (%s)", r.Stage+1, len(r.Stages), stageSize(r.Stages[r.Stage]))
-}
-
-func stageSize(s edge.Stage) string {
-	if s.Count > 0 {
-		return strconv.Itoa(s.Count)
-	}
-	return strconv.FormatFloat(s.Percent, 'g', -1, 64) + "%"
+	return fmt.Sprintf("%d of %d (%s)", r.Stage+1, len(r.Stages), r.Stages[r.Stage])
 }
 
 func newRolloutStatus(sh *shell) *cobra.Command {

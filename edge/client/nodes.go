@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/sedge-iot/sedge/edge"
 )
@@ -56,10 +55,10 @@ func (c *Client) Revoke(ctx context.Context, node string) (edge.Node, error) {
 	return c.steerNode(ctx, node, "revoke")
 }
 
-// Label changes a node's labels. Confirmed says that it may take many functions away
-// from it.
-func (c *Client) Label(ctx context.Context, node string, change edge.Labels, confirmed bool) (edge.Node, error) {
-	how := call{method: http.MethodPost, path: path("nodes", node, "labels"), body: change}
+// Label changes a node's labels: each to its value, nil removes it. Confirmed says that
+// it may take many functions away from the node.
+func (c *Client) Label(ctx context.Context, node string, change map[string]*string, confirmed bool) (edge.Node, error) {
+	how := call{method: http.MethodPatch, path: path("nodes", node, "labels"), body: change}
 	if confirmed {
 		how.query = url.Values{"confirmed": {"true"}}
 	}
@@ -74,88 +73,4 @@ func (c *Client) RemoveNode(ctx context.Context, node string) error {
 
 func (c *Client) steerNode(ctx context.Context, node, verb string) (edge.Node, error) {
 	return ask[edge.Node](ctx, c, call{method: http.MethodPost, path: path("nodes", node, verb)})
-}
-
-// MakeToken makes a join token.
-func (c *Client) MakeToken(ctx context.Context, want edge.TokenAsk) (edge.TokenMade, error) {
-	return ask[edge.TokenMade](ctx, c, call{method: http.MethodPost, path: path("tokens"), body: want})
-}
-
-// Tokens returns the join tokens that can still be used.
-func (c *Client) Tokens(ctx context.Context) ([]edge.Token, error) {
-	list, err := ask[struct {
-		Tokens []edge.Token `json:"tokens"`
-	}](ctx, c, call{path: path("tokens")})
-	return list.Tokens, err
-}
-
-// RevokeToken makes a join token useless.
-func (c *Client) RevokeToken(ctx context.Context, id string) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: path("tokens", id)}, nil)
-}
-
-// MakeOperator lets somebody use the API.
-func (c *Client) MakeOperator(ctx context.Context, want edge.Operator) (edge.OperatorMade, error) {
-	return ask[edge.OperatorMade](ctx, c, call{method: http.MethodPost, path: path("operators"), body: want})
-}
-
-// Operators returns those who may use the API.
-func (c *Client) Operators(ctx context.Context) ([]edge.Operator, error) {
-	list, err := ask[struct {
-		Operators []edge.Operator `json:"operators"`
-	}](ctx, c, call{path: path("operators")})
-	return list.Operators, err
-}
-
-// DeleteOperator shuts an operator out.
-func (c *Client) DeleteOperator(ctx context.Context, name string) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: path("operators", name)}, nil)
-}
-
-// Rollouts returns rollouts, the newest first: of one function, or "" for all; and
-// only older ones than before, unless that is 0.
-func (c *Client) Rollouts(ctx context.Context, function string, before int64) ([]edge.Rollout, error) {
-	q := url.Values{}
-	if function != "" {
-		q.Set("function", function)
-	}
-	if before != 0 {
-		q.Set("before", strconv.FormatInt(before, 10))
-	}
-	list, err := ask[struct {
-		Rollouts []edge.Rollout `json:"rollouts"`
-	}](ctx, c, call{path: path("rollouts"), query: q})
-	return list.Rollouts, err
-}
-
-// Rollout returns one rollout.
-func (c *Client) Rollout(ctx context.Context, id int64) (edge.Rollout, error) {
-	return ask[edge.Rollout](ctx, c, call{path: path("rollouts", strconv.FormatInt(id, 10))})
-}
-
-// Steer changes how a rollout goes on: pause, resume, promote or abort.
-func (c *Client) Steer(ctx context.Context, id int64, verb string) (edge.Rollout, error) {
-	return ask[edge.Rollout](ctx, c, call{method: http.MethodPost, path: path("rollouts", strconv.FormatInt(id, 10), verb)})
-}
-
-// Audit returns entries of the audit log with numbers below before (0: the newest),
-// newest first; of one object, or "" for all.
-func (c *Client) Audit(ctx context.Context, object string, before int64) ([]edge.AuditEntry, error) {
-	q := url.Values{}
-	if object != "" {
-		q.Set("object", object)
-	}
-	if before != 0 {
-		q.Set("before", strconv.FormatInt(before, 10))
-	}
-	list, err := ask[struct {
-		Audit []edge.AuditEntry `json:"audit"`
-	}](ctx, c, call{path: path("audit"), query: q})
-	return list.Audit, err
-}
-
-// AcceptEpoch has the hub, restored from a backup, lead nodes back that are ahead of
-// it. It returns the new position.
-func (c *Client) AcceptEpoch(ctx context.Context) (edge.Position, error) {
-	return ask[edge.Position](ctx, c, call{method: http.MethodPost, path: path("accept-epoch")})
 }
