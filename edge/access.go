@@ -1,6 +1,9 @@
 package edge
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Token lets nodes join. Its secret is shown once, when it is made.
 type Token struct {
@@ -40,6 +43,12 @@ const (
 	Deployer Role = "deployer" // change functions, run them, steer rollouts, redrive
 	Admin    Role = "admin"    // nodes, tokens and operators too
 )
+
+// May reports whether the role allows what another one does.
+func (r Role) May(what Role) bool {
+	ranks := []Role{Viewer, Deployer, Admin}
+	return slices.Index(ranks, r) >= slices.Index(ranks, what) && slices.Contains(ranks, r)
+}
 
 // An Operator is somebody, or some program, with a token for the API.
 type Operator struct {
