@@ -30,23 +30,20 @@ type Rollout struct {
 	Before   RolloutMeasure         `json:"before,omitzero"` // what the old revision did on the nodes in Nodes, before they got the new one
 }
 
-// A RolloutSeen is what was seen of the new revision on a node.
+// A RolloutSeen is what was seen of a rollout on a node.
 type RolloutSeen struct {
-	Stage      int     `json:"stage"`                // that brought the node
-	Runs       int64   `json:"runs,omitempty"`       // as the node last reported
-	Failed     int64   `json:"failed,omitempty"`     // of them
-	PastRuns   int64   `json:"pastRuns,omitempty"`   // of earlier counts: a node may begin anew
-	PastFailed int64   `json:"pastFailed,omitempty"` // of them
-	P95        float64 `json:"p95Seconds,omitempty"`
-	WasRuns    int64   `json:"wasRuns,omitempty"`       // of the old revision on this node
-	WasP95     float64 `json:"wasP95Seconds,omitempty"` // of it
-	GaveUp     bool    `json:"gaveUp,omitempty"`        // the node had given the new revision up before it got it this time
+	Stage int            `json:"stage"`           // that brought the node
+	Now   RolloutMeasure `json:"now,omitzero"`    // the new revision, as the node last reported it
+	Past  RolloutMeasure `json:"past,omitzero"`   // the same, before the node's counts began anew
+	Was   RolloutMeasure `json:"was,omitzero"`    // the old revision, before the node got the new one
+	Stale bool           `json:"stale,omitempty"` // the node had given the new revision up, or found it unfit, before it got it this time
 }
 
-// A RolloutMeasure sums up what a revision did on some nodes.
+// A RolloutMeasure is what a revision did.
 type RolloutMeasure struct {
-	Runs   int64 `json:"runs"`
-	Failed int64 `json:"failed"` // of them
+	Runs   int64   `json:"runs"`
+	Failed int64   `json:"failed,omitempty"`     // of them
+	P95    float64 `json:"p95Seconds,omitempty"` // of a run; 0 if unknown
 }
 
 // A Stage is how many of the nodes have the new revision: a count, or a share.
