@@ -35,7 +35,7 @@ var sedge = house{
 		{"devices", "edge/sqlite", "edge/kube", "edge/keys", "functions/pod/keeper", "functions/runner/walls", "arm", "cmd/settings"},
 		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim", "arm/image", "installer/k3s"},
 		{"installer/k3s/helmchart", "edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
-		{"agent/store", "edge/ledger", "edge/link", "edge/selector", "edge/rollout", "edge/client", "edge/cluster", "edge/ops", "functions/process", "functions/pod"},
+		{"agent/store", "edge/ledger", "edge/link", "edge/selector", "edge/rollout", "edge/client", "edge/cluster", "edge/ops", "cmd/service", "functions/process", "functions/pod"},
 		{"agent", "edge/fleet", "edge/member"},
 		{"edge/hub"},
 		{"cmd/node"},

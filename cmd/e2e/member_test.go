@@ -20,6 +20,7 @@ import (
 	"github.com/sedge-iot/sedge/agent/store"
 	cmdnode "github.com/sedge-iot/sedge/cmd/node"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/keys"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -184,7 +185,7 @@ func (l *baton) read(name string, value any) {
 func (l *baton) write(name string, value any) {
 	data, err := json.Marshal(value)
 	if err == nil {
-		err = cmdnode.Replace(filepath.Join(l.Shared, name), data)
+		err = keys.Write(filepath.Join(l.Shared, name), data)
 	}
 	if err != nil {
 		panic(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/pflag"
 
+	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ops"
@@ -25,7 +26,7 @@ func (n *Node) listenOps(o Options) (err error) {
 	if isOff(o.OpsListen) {
 		return nil
 	}
-	n.ops, err = Listen("metrics and health", o.OpsListen, "choose another: --ops-listen 127.0.0.1:7791, or --ops-listen off")
+	n.ops, err = service.Listen("metrics and health", o.OpsListen, "choose another: --ops-listen 127.0.0.1:7791, or --ops-listen off")
 	return err
 }
 

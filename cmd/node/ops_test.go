@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sedge-iot/sedge/agent/store"
+	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/devices/broker"
 )
 
@@ -157,7 +158,7 @@ func TestABrokenConfigIsTold(t *testing.T) {
 		flags.Set("http-listen", "off")
 		flags.Set("ops-listen", "127.0.0.1:0")
 		var err error
-		if o.Config, err = ReadConfig(path, dir, flags); err != nil {
+		if o.Config, err = service.ReadConfig(path, dir, flags); err != nil {
 			t.Fatal(err)
 		}
 		return o

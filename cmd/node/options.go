@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/devices/mqtt"
 )
 
@@ -29,7 +30,7 @@ type Options struct {
 
 	OpsListen string // "" for none
 
-	Config *ConfigFile // that the options were read from, or nil
+	Config *service.ConfigFile // that the options were read from, or nil
 	Pods   Pods
 
 	// Joins has the node work for the Kubernetes cluster that it belongs to, if it
@@ -37,8 +38,7 @@ type Options struct {
 	// with the other nodes, which must have the same broker.
 	Joins bool
 
-	LogLevel  string
-	LogFormat string
+	Log service.Log
 }
 
 // MQTT says which broker a node listens to, and as whom.
@@ -85,8 +85,7 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Pods.Namespace, "pod-namespace", "sedge", "`NAMESPACE` of the functions' pods")
 	f.StringVar(&o.Pods.Image, "pod-image", podImage(), "`IMAGE` of the runner in pods")
 	f.IntVar(&o.Pods.Pool, "pool", -1, "`NUMBER` of runner pods that are kept warm; -1 for 1, or 0 with less than 1 GB of memory")
-	f.StringVar(&o.LogLevel, "log-level", "info", "`LEVEL`: debug, info, warn or error")
-	f.StringVar(&o.LogFormat, "log-format", "auto", "`FORM`: text, json, or auto: text for a terminal or journald, else json")
+	o.Log.AddFlags(f)
 }
 
 // DataDir returns where a node keeps its data if its owner does not say:

@@ -15,6 +15,7 @@ import (
 	"github.com/sedge-iot/sedge/arm"
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/keys"
 	"github.com/sedge-iot/sedge/edge/kube"
 	"github.com/sedge-iot/sedge/functions"
 	"github.com/sedge-iot/sedge/functions/pod"
@@ -160,7 +161,7 @@ func podSecret(dir string) ([]byte, error) {
 	}
 	secret = make([]byte, pod.SecretSize)
 	rand.Read(secret)
-	if err := Replace(path, secret); err != nil {
+	if err := keys.Write(path, secret); err != nil {
 		return nil, fmt.Errorf("write secret of pods: %w", err)
 	}
 	return secret, nil

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/sedge-iot/sedge/edge/keys"
 )
 
 // sessionFile is where a node keeps what its session at the broker holds.
@@ -60,36 +62,8 @@ func (s *session) save() error {
 	if err != nil {
 		return fmt.Errorf("write broker session: %w", err)
 	}
-	if err := Replace(s.path, append(data, '\n')); err != nil {
+	if err := keys.Write(s.path, append(data, '\n')); err != nil {
 		return fmt.Errorf("write broker session: %w", err)
 	}
 	return nil
-}
-
-// Replace writes a file so that, whatever happens, either the old one or the
-// new one is there. Only its owner may read it.
-func Replace(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ops"
 )
@@ -26,7 +27,7 @@ func (n *Node) listenTrigger(o Options) error {
 			return &edge.Error{Code: edge.Invalid, Message: o.HTTPTokenFile + " holds no token", Hint: "write one: head -c 24 /dev/urandom | base64 > " + o.HTTPTokenFile}
 		}
 	}
-	ln, err := Listen("http triggers", o.HTTPListen, "choose another: --http-listen 127.0.0.1:7789, or --http-listen off")
+	ln, err := service.Listen("http triggers", o.HTTPListen, "choose another: --http-listen 127.0.0.1:7789, or --http-listen off")
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/sedge-iot/sedge/cmd/node"
+	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions/pod/keeper"
@@ -79,7 +80,7 @@ func run(ctx context.Context, args []string) error {
 	if err := settings.FromEnvironment(flags, os.LookupEnv); err != nil {
 		return err
 	}
-	if o.Config, err = node.ReadConfig(config, o.DataDir, flags); err != nil {
+	if o.Config, err = service.ReadConfig(config, o.DataDir, flags); err != nil {
 		return err
 	}
 	return serve(ctx, o)
@@ -89,7 +90,7 @@ func serve(ctx context.Context, o node.Options) error {
 	if o.MQTT.URL == "" {
 		return &edge.Error{Code: edge.Invalid, Message: "which broker? --mqtt is missing", Hint: "like --mqtt mqtt://localhost:1883"}
 	}
-	lg, _, err := o.NewLogger(os.Stderr)
+	lg, _, err := o.Log.New(os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func serve(ctx context.Context, o node.Options) error {
 	}
 	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.Shown(), "data", o.DataDir, "triggers", n.TriggerAddr(), "ops", n.OpsAddr())
 	o.Config.Keep(lg)
-	node.Notify("READY=1")
-	defer node.Notify("STOPPING=1")
+	service.Notify("READY=1")
+	defer service.Notify("STOPPING=1")
 	return errors.Join(n.Run(ctx), n.Close())
 }

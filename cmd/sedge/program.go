@@ -15,6 +15,7 @@ import (
 
 	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/cmd/node"
+	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/devices/broker"
 	"github.com/sedge-iot/sedge/edge"
@@ -59,7 +60,7 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 	if p.ledger, err = ledger.Open(o.DataDir); err != nil {
 		return nil, err
 	}
-	if p.api, err = node.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7790"); err != nil {
+	if p.api, err = service.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7790"); err != nil {
 		return nil, err
 	}
 	if a, ok := p.api.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
@@ -87,7 +88,7 @@ func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error)
 		return node.Carrier{}, err
 	}
 	hint := fmt.Sprintf("if that is a broker, use it: sedge up --mqtt mqtt://%s\nelse choose another address: --broker-listen 127.0.0.1:1884", o.brokerListen)
-	ln, err := node.Listen("the broker", o.brokerListen, hint)
+	ln, err := service.Listen("the broker", o.brokerListen, hint)
 	if err != nil {
 		return node.Carrier{}, err
 	}

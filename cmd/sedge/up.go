@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sedge-iot/sedge/cmd/node"
+	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/edge"
 )
 
@@ -49,7 +50,7 @@ works for the cluster: of two on one machine each takes the other's pods away.`,
     --broker-users users --broker-acl acl  # a broker for the whole house`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if o.Config, err = node.ReadConfig(o.config, sh.home(), cmd.Flags()); err != nil {
+			if o.Config, err = service.ReadConfig(o.config, sh.home(), cmd.Flags()); err != nil {
 				return err
 			}
 			return sh.up(cmd.Context(), o)
@@ -77,7 +78,7 @@ func (sh *shell) home() string {
 }
 
 func (sh *shell) up(ctx context.Context, o upOptions) error {
-	lg, text, err := o.NewLogger(sh.talk)
+	lg, text, err := o.Log.New(sh.talk)
 	if err != nil {
 		return wrongUsage("", "%s", err)
 	}
@@ -97,8 +98,8 @@ func (sh *shell) up(ctx context.Context, o upOptions) error {
 		lg.Info("sedge is up", p.addresses()...)
 	}
 	o.Config.Keep(lg)
-	node.Notify("READY=1")
-	defer node.Notify("STOPPING=1")
+	service.Notify("READY=1")
+	defer service.Notify("STOPPING=1")
 	return p.Run(ctx)
 }
 

@@ -2,30 +2,12 @@ package node
 
 import (
 	"context"
-	"net"
 	"os"
 	"strconv"
-	"strings"
 	"time"
-)
 
-// Notify tells systemd how the service is, like "READY=1", if it was asked for.
-// Nobody can be told of a failure, so none is returned.
-func Notify(state string) {
-	name := os.Getenv("NOTIFY_SOCKET")
-	if name == "" {
-		return
-	}
-	if strings.HasPrefix(name, "@") {
-		name = "\x00" + name[1:] // an abstract socket
-	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
-	if err != nil {
-		return
-	}
-	defer conn.Close()
-	conn.Write([]byte(state))
-}
+	"github.com/sedge-iot/sedge/cmd/service"
+)
 
 // watchdog tells systemd until ctx is done that the agent lives, twice in the
 // time after which it would be killed for its silence. What every function holds
@@ -39,7 +21,7 @@ func (n *Node) watchdog(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		n.Agent.Functions()
-		Notify("WATCHDOG=1")
+		service.Notify("WATCHDOG=1")
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

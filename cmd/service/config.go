@@ -1,4 +1,4 @@
-package node
+package service
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/keys"
 )
 
 // A ConfigFile is a file of settings, and the copy of its last good state, which
@@ -64,7 +65,7 @@ func (c *ConfigFile) Keep(lg *slog.Logger) {
 	if old, err := os.ReadFile(c.good); err == nil && bytes.Equal(old, c.data) {
 		return
 	}
-	if err := Replace(c.good, c.data); err != nil {
+	if err := keys.Write(c.good, c.data); err != nil {
 		lg.Warn("config file could not be copied for the case that it breaks", "err", err)
 	}
 }
