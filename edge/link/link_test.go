@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,11 +21,15 @@ import (
 // newKey returns a new key, of a hub or a node.
 func newKey(t testing.TB) ed25519.PrivateKey {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
+	_, key, err := ed25519Key()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return key
+}
+
+func ed25519Key() (ed25519.PublicKey, ed25519.PrivateKey, error) {
+	return ed25519.GenerateKey(rand.Reader)
 }
 
 func public(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
@@ -47,7 +52,7 @@ type hub struct {
 // newHub starts a hub. What serve returns for a connection handles its messages.
 func newHub(t testing.TB, serve func(*link.Conn) func([]byte) error) *hub {
 	t.Helper()
-	ca, err := keys.OpenAuthority(t.TempDir(), time.Now())
+	ca, err := keys.OpenAuthority(filepath.Join(t.TempDir(), "ca.pem"), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
