@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -104,7 +103,7 @@ func newPlan(fn functions.Function, node string) (*plan, error) {
 }
 
 func newTrigger(t functions.Trigger) (trigger, error) {
-	ready := trigger{spec: t, words: words(t)}
+	ready := trigger{spec: t, words: t.Words()}
 	var err error
 	switch {
 	case t.MQTT != nil:
@@ -125,23 +124,6 @@ func newTrigger(t functions.Trigger) (trigger, error) {
 		ready.schedule, err = t.Schedule.Compile()
 	}
 	return ready, err
-}
-
-// words says a trigger in a line.
-func words(t functions.Trigger) string {
-	switch {
-	case t.MQTT != nil && t.MQTT.When != "":
-		return "mqtt " + t.MQTT.Topic + " when " + t.MQTT.When
-	case t.MQTT != nil:
-		return "mqtt " + t.MQTT.Topic
-	case t.Schedule != nil && t.Schedule.Cron != "":
-		return strings.TrimSpace("cron " + t.Schedule.Cron + " " + t.Schedule.Timezone)
-	case t.Schedule != nil:
-		return "every " + time.Duration(t.Schedule.Every).String()
-	case t.HTTP != nil:
-		return "http " + strings.Join(t.HTTP.Methods, ",") + " " + t.HTTP.Path
-	}
-	return ""
 }
 
 // reason says which condition a message did not meet.

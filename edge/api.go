@@ -31,15 +31,6 @@ type Change struct {
 	Spread   Spread             `json:"nodes"`
 }
 
-// A Spread says how far a function has got on the nodes that it is placed on.
-type Spread struct {
-	Placed    int `json:"placed"`
-	Connected int `json:"connected"` // of them
-	Current   int `json:"current"`   // that run the revision which the hub wants there
-	Failing   int `json:"failing"`   // that cannot start it, or have gone back by themselves
-	Unfit     int `json:"unfit"`     // that refuse it
-}
-
 // A Deleted is what became of a function by delete.
 type Deleted struct {
 	Function  string `json:"function"`

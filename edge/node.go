@@ -3,8 +3,11 @@ package edge
 import (
 	"crypto/sha256"
 	"encoding/base32"
+	"maps"
 	"strings"
 	"time"
+
+	"github.com/sedge-iot/sedge/functions"
 )
 
 // A Node is a machine with an agent, as the hub knows it.
@@ -25,6 +28,17 @@ type Node struct {
 	Platform  string            `json:"platform,omitempty"`
 	At        Position          `json:"at"` // that it last said to be at
 	Connected bool              `json:"connected"`
+}
+
+// PlacedBy returns the labels by which functions are placed on the node: its own, and
+// its name as [functions.HostLabel].
+func (n Node) PlacedBy() map[string]string {
+	labels := maps.Clone(n.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[functions.HostLabel] = n.Name
+	return labels
 }
 
 // A Standing is what the hub thinks of a node. The strings are the API's.

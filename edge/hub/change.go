@@ -4,32 +4,95 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/fleet"
 	"github.com/sedge-iot/sedge/edge/ledger"
+	"github.com/sedge-iot/sedge/edge/rollout"
+	"github.com/sedge-iot/sedge/edge/selector"
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// A runner runs functions. Put replaces what runs under the name and does
-// little for what runs already; where it returns an error, what ran before
-// still runs. Remove tells how many deliveries waited.
-type runner interface {
-	Put(ctx context.Context, d edge.Definition) error
-	Remove(ctx context.Context, name string, purge bool) (discarded int, err error)
-	Functions() []edge.FunctionStatus
+// arrivalTime is how long an answer waits for a change to arrive at a node.
+const arrivalTime = 10 * time.Second
+
+// A change is one of definitions: what it is made of, and what it does to nodes.
+type change struct {
+	in     ledger.Intent
+	impact fleet.Change
+	first  *fleet.Remote // a node that is asked before all others, or nil
+	try    *functions.Function
+	record func(ledger.Intent) (ledger.Result, error)
 }
 
 func (h *Hub) deploy(r *request) (any, error) {
-	f, err := r.function()
+	f, body, err := r.function()
 	if err != nil {
 		return nil, err
 	}
-	p := r.params("dryRun")
-	dryRun := p.flag("dryRun")
-	if p.err != nil {
-		return nil, p.err
+	p := r.params("dryRun", "confirmed")
+	dryRun, confirmed := p.flag("dryRun"), p.flag("confirmed")
+	in, err := r.intent()
+	if err = errors.Join(p.err, err); err != nil {
+		return nil, err
 	}
-	return h.change(r, dryRun, func(in ledger.Intent) (ledger.Result, error) { return h.Ledger.Deploy(f, in) }, &f)
+	where, err := h.placed(r, f.Name(), body.Rollout)
+	if err != nil {
+		return nil, err
+	}
+	in.DryRun, in.Confirmed, in.Signature = dryRun, confirmed, body.Signature
+	if body.Rollout != nil {
+		text := where.String()
+		in.Selector = &text
+	}
+	if in.Rollout, err = begun(body.Rollout, f, in.By); err != nil {
+		return nil, err
+	}
+	return h.change(r, change{
+		in: in, impact: fleet.Change{Place: &f, Where: where}, first: h.Fleet.First(f, where), try: &f,
+		record: func(in ledger.Intent) (ledger.Result, error) { return h.Ledger.Deploy(f, in) },
+	})
+}
+
+// begun returns the rollout that a deploy asks for, or nil.
+func begun(ask *edge.RolloutAsk, f functions.Function, by string) (*edge.Rollout, error) {
+	if ask == nil || len(ask.Stages) == 0 && ask.Gate == nil {
+		return nil, nil
+	}
+	r, err := rollout.Begin(*ask, f.Name(), "", f.Revision, by, time.Now().UTC())
+	if err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// placed returns the selector of the nodes that a function is to be on: the one that is
+// asked for, else the one that it has. What an operator deploys stays within his scope.
+func (h *Hub) placed(r *request, name string, ask *edge.RolloutAsk) (where selector.Selector, err error) {
+	d, err := h.Ledger.Function(r.Context(), name)
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		return where, err
+	}
+	text := d.Selector
+	if ask != nil {
+		text = ask.Selector
+	}
+	if where, err = selector.Parse(text); err != nil {
+		return where, err
+	}
+	scope := r.asker().scope
+	if scope.All() {
+		return where, nil
+	}
+	within := selector.And(scope, where)
+	if d.Function.Revision != "" && d.Selector != within.String() && d.Selector != scope.String() {
+		return where, &edge.Error{Code: edge.Forbidden, Message: fmt.Sprintf("%s is on nodes beyond your scope, %s", name, scope), Hint: "deploy it under another name"}
+	}
+	if ask == nil {
+		return where, nil
+	}
+	return within, nil
 }
 
 func (h *Hub) enable(r *request) (any, error) { return h.setEnabled(r, true) }
@@ -40,9 +103,10 @@ func (h *Hub) setEnabled(r *request, enabled bool) (any, error) {
 	if err := r.decode(&struct{}{}); err != nil {
 		return nil, err
 	}
-	return h.change(r, false, func(in ledger.Intent) (ledger.Result, error) {
-		return h.Ledger.SetEnabled(r.PathValue("function"), enabled, in)
-	}, nil)
+	name := r.PathValue("function")
+	return h.changeOf(r, name, func(c *change) {
+		c.record = func(in ledger.Intent) (ledger.Result, error) { return h.Ledger.SetEnabled(name, enabled, in) }
+	})
 }
 
 func (h *Hub) rollback(r *request) (any, error) {
@@ -51,147 +115,147 @@ func (h *Hub) rollback(r *request) (any, error) {
 		return nil, err
 	}
 	name := r.PathValue("function")
-	return h.change(r, false, func(in ledger.Intent) (ledger.Result, error) {
-		result, err := h.Ledger.Rollback(name, back.To, in)
-		return result, noRevision(err, name, back.To)
-	}, nil)
+	return h.changeOf(r, name, func(c *change) {
+		c.record = func(in ledger.Intent) (ledger.Result, error) {
+			result, err := h.Ledger.Rollback(name, back.To, in)
+			return result, noRevision(err, name, back.To)
+		}
+	})
 }
 
-// change makes a change in the node and in the ledger, or in neither. The
-// ledger is asked first what would become of the function; then the node gets
-// it, and shows whether it runs; then the ledger records it. If the hub dies in
-// between, the node is given what the ledger holds when the hub comes back.
-//
-// f is the function, or nil for one that the ledger has already.
-func (h *Hub) change(r *request, dryRun bool, record func(ledger.Intent) (ledger.Result, error), f *functions.Function) (any, error) {
-	in, err := r.intent()
-	if err != nil {
-		return nil, err
-	}
-	ctx, stop := lasting(r.Context())
-	defer stop()
-	if err := h.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer h.unlock()
-
-	name := r.PathValue("function")
-	before, err := h.definition(ctx, name)
-	if err != nil && (f == nil || told(err).Code != edge.NotFound) {
-		return nil, err
-	}
-	in.DryRun = true
-	plan, err := record(in)
-	if err != nil || dryRun {
-		return plan.Change, err
-	}
-	after := edge.Definition{Enabled: plan.Enabled}
-	if f != nil {
-		after.Function = *f
-	} else if after.Function, err = h.Ledger.Revision(ctx, name, string(plan.Revision)); err != nil {
-		return nil, err
-	}
-	if err := h.Node.Put(ctx, after); err != nil {
-		return nil, fmt.Errorf("give %s to the node: %w", name, err)
-	}
-	in.DryRun = false
-	result, err := record(in)
-	if err != nil {
-		h.takeBack(ctx, name, before)
-		return nil, err
-	}
-	h.refused.set(name, nil)
-	return result.Change, nil
-}
-
-// takeBack gives the node what it had before a change that was not recorded.
-func (h *Hub) takeBack(ctx context.Context, name string, before edge.Definition) {
-	ctx, stop := lasting(ctx) // though the change's own time may be up
-	defer stop()
-	var err error
-	if before.Function.Revision != "" {
-		err = h.Node.Put(ctx, before)
-		h.refused.set(name, err)
-	} else {
-		_, err = h.Node.Remove(ctx, name, false)
-	}
-	if err != nil && told(err).Code != edge.NotFound {
-		h.Logger.Error("change that was not recorded runs on at the node", "fn", name, "err", err)
-	}
-}
-
-func (h *Hub) deleteFunction(r *request) (any, error) {
-	p := r.params("purge")
-	purge := p.flag("purge")
+// changeOf makes a change of a function that there is.
+func (h *Hub) changeOf(r *request, name string, with func(*change)) (any, error) {
+	p := r.params("confirmed")
+	confirmed := p.flag("confirmed")
 	in, err := r.intent()
 	if err = errors.Join(p.err, err); err != nil {
 		return nil, err
 	}
+	d, where, err := h.mine(r, name)
+	if err != nil {
+		return nil, err
+	}
+	in.Confirmed = confirmed
+	c := change{in: in, first: h.Fleet.First(d.Function, where)}
+	with(&c)
+	return h.change(r, c)
+}
+
+// mine returns a function and where it is placed, if it is on no other nodes than those
+// of who asks.
+func (h *Hub) mine(r *request, name string) (d edge.Definition, where selector.Selector, err error) {
+	if d, err = h.definition(r.Context(), name); err != nil {
+		return d, where, err
+	}
+	where, err = h.placed(r, name, nil)
+	return d, where, err
+}
+
+// change records a change, once a node has shown that it can run what is new, and once
+// whoever asks has confirmed that it takes much away; and answers when it has arrived
+// at that node. The others get it at the same time, and who is away when it comes back.
+func (h *Hub) change(r *request, c change) (any, error) {
 	ctx, stop := lasting(r.Context())
 	defer stop()
 	if err := h.lock(ctx); err != nil {
 		return nil, err
 	}
 	defer h.unlock()
-
-	name := r.PathValue("function")
-	before, err := h.definition(ctx, name)
+	if err := h.Fleet.Behind(); err != nil {
+		return nil, err
+	}
+	dryRun := c.in.DryRun
+	c.in.DryRun = true
+	plan, err := c.record(c.in)
+	if err != nil || dryRun {
+		return h.told(plan), err
+	}
+	if c.in.Confirmed, err = h.confirmed(c.impact, c.in.Confirmed); err != nil {
+		return nil, err
+	}
+	if err := h.tryOut(ctx, c, plan); err != nil {
+		return nil, err
+	}
+	c.in.DryRun = false
+	result, err := c.record(c.in)
 	if err != nil {
 		return nil, err
 	}
-	in.DryRun = true
-	if _, err := h.Ledger.Delete(name, in); err != nil {
-		return nil, err
-	}
-	// The node comes first: should the hub die in between, asking again works.
-	discarded, err := h.Node.Remove(ctx, name, purge)
-	if err != nil && told(err).Code != edge.NotFound {
-		return nil, fmt.Errorf("take %s from the node: %w", name, err)
-	}
-	in.DryRun = false
-	if _, err := h.Ledger.Delete(name, in); err != nil {
-		h.takeBack(ctx, name, before)
-		return nil, err
-	}
-	h.refused.set(name, nil)
-	return edge.Deleted{Function: name, Discarded: discarded, Purged: purge}, nil
+	h.Fleet.Changed()
+	h.arrive(ctx, c.first, result.At)
+	return h.told(result), nil
 }
 
-// handOver gives the node what the ledger holds, and takes from it what the
-// ledger has not. What the node refuses is told in its status.
-func (h *Hub) handOver(ctx context.Context) error {
-	if h.lock(ctx) != nil {
+// tryOut has the first node load what is new. One that goes away meanwhile is no reason
+// against it.
+func (h *Hub) tryOut(ctx context.Context, c change, plan ledger.Result) error {
+	if c.first == nil || c.try == nil || !plan.Changed {
 		return nil
 	}
-	defer h.unlock()
-	defined, _, err := h.Ledger.Functions(ctx)
-	if ctx.Err() != nil {
+	err := c.first.Try(ctx, *c.try)
+	if e, ok := errors.AsType[*edge.Error](err); ok && e.Code == edge.Unavailable {
 		return nil
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("try %s on node %s: %w", c.try.Name(), c.first.Name(), err)
 	}
-	gone := h.running()
-	for _, d := range defined {
-		name := d.Function.Name()
-		delete(gone, name)
-		err := h.Node.Put(ctx, d)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if h.refused.set(name, err); err != nil {
-			h.Logger.Error("function refused by the node", "fn", name, "revision", d.Function.Revision.Short(), "err", err)
-		}
-	}
-	for name := range gone {
-		discarded, err := h.Node.Remove(ctx, name, false)
-		if ctx.Err() != nil {
-			return nil
-		}
-		h.Logger.Warn("function removed from the node, since the hub has it no more", "fn", name, "discarded", discarded, "err", err)
-	}
-	h.handed.Store(true)
 	return nil
+}
+
+// confirmed says whether the ledger may note a change as confirmed: if it needs no
+// confirmation, or has it.
+func (h *Hub) confirmed(c fleet.Change, already bool) (bool, error) {
+	impact := h.Fleet.Impact(c)
+	if impact.Confirm && !already {
+		return false, &edge.Error{
+			Code:    edge.Unconfirmed,
+			Message: fmt.Sprintf("this takes %d functions from %d nodes; node %s loses %d of %d", impact.Removed, impact.Nodes, impact.Worst, impact.Loses, impact.Has),
+			Hint:    "say that you know: confirmed=true",
+		}
+	}
+	return true, nil
+}
+
+// arrive waits until a node is at a position, or it is clear that it will not be soon.
+func (h *Hub) arrive(ctx context.Context, at *fleet.Remote, position edge.Position) {
+	if at == nil {
+		return
+	}
+	ctx, stop := context.WithTimeout(ctx, arrivalTime)
+	defer stop()
+	if err := h.Fleet.WaitAt(ctx, at.ID(), position); err != nil {
+		h.Logger.Info("change is recorded, and still on its way", "node", at.Name(), "err", err)
+	}
+}
+
+// told returns what became of a function, and how far that has got.
+func (h *Hub) told(r ledger.Result) edge.Change {
+	c := r.Change
+	c.Spread = h.Fleet.Spread()[c.Function]
+	return c
+}
+
+func (h *Hub) deleteFunction(r *request) (any, error) {
+	p := r.params("purge", "confirmed")
+	purge, confirmed := p.flag("purge"), p.flag("confirmed")
+	in, err := r.intent()
+	if err = errors.Join(p.err, err); err != nil {
+		return nil, err
+	}
+	name := r.PathValue("function")
+	d, where, err := h.mine(r, name)
+	if err != nil {
+		return nil, err
+	}
+	in.Purge, in.Confirmed = purge, confirmed
+	_, err = h.change(r, change{
+		in: in, impact: fleet.Change{Delete: []string{name}}, first: h.Fleet.First(d.Function, where),
+		record: func(in ledger.Intent) (ledger.Result, error) { return h.Ledger.Delete(name, in) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return edge.Deleted{Function: name, Discarded: h.Fleet.Discarded(name), Purged: purge}, nil
 }
 
 // lock waits until nobody else changes definitions.

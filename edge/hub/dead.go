@@ -5,15 +5,8 @@ import (
 	"math"
 
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/fleet"
 )
-
-// deadLetters are deliveries that a node has given up, by function ("" for
-// every one) and ids (none for all).
-type deadLetters interface {
-	Dead(ctx context.Context, q edge.Query) ([]edge.DeadLetter, error)
-	Redrive(ctx context.Context, function string, ids []int64) (int, error)
-	Discard(ctx context.Context, function string, ids []int64) (int, error)
-}
 
 const (
 	onePage   = 100     // entries of a list, unless told
@@ -23,20 +16,24 @@ const (
 )
 
 func (h *Hub) listDead(r *request) (any, error) {
-	p := r.params("function", "last", "after")
+	p := r.params("function", "last", "after", "node")
 	q := edge.Query{
 		Function: p.text("function", 63),
 		Last:     int(min(p.number("last", onePage, 1, math.MaxInt64), mostPage)),
 		After:    p.number("after", 0, 0, math.MaxInt64),
 	}
-	if p.err != nil {
-		return nil, p.err
+	on, err := h.target(r, p)
+	if err != nil {
+		return nil, err
 	}
-	list, err := h.Node.Dead(r.Context(), q)
+	list, err := on.Dead(r.Context(), q)
 	if err != nil {
 		return nil, err
 	}
 	list = page(list, func(d edge.DeadLetter) int { return len(d.Event.Payload) })
+	for i := range list {
+		list[i].Node = p.text("node", maxNode)
+	}
 	return map[string][]edge.DeadLetter{"dead": list}, nil
 }
 
@@ -52,13 +49,13 @@ func page[T any](list []T, weigh func(T) int) []T {
 	return append([]T{}, list...)
 }
 
-func (h *Hub) redrive(r *request) (any, error) { return count(r, h.Node.Redrive) }
+func (h *Hub) redrive(r *request) (any, error) { return h.count(r, (*fleet.Remote).Redrive) }
 
-func (h *Hub) discard(r *request) (any, error) { return count(r, h.Node.Discard) }
+func (h *Hub) discard(r *request) (any, error) { return h.count(r, (*fleet.Remote).Discard) }
 
 // count has do deal with the dead letters that the body names. All of every
 // function must be asked for in words.
-func count(r *request, do func(context.Context, string, []int64) (int, error)) (any, error) {
+func (h *Hub) count(r *request, do func(*fleet.Remote, context.Context, string, []int64) (int, error)) (any, error) {
 	var which edge.DeadChoice
 	if err := r.decode(&which); err != nil {
 		return nil, err
@@ -72,9 +69,13 @@ func count(r *request, do func(context.Context, string, []int64) (int, error)) (
 	case len(which.IDs) > mostIDs:
 		return nil, invalid("", "%d ids are given, at most %d are taken", len(which.IDs), mostIDs)
 	}
+	on, err := h.target(r, r.params("node"))
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := lasting(r.Context())
 	defer stop()
-	n, err := do(ctx, which.Function, which.IDs)
+	n, err := do(on, ctx, which.Function, which.IDs)
 	if err != nil {
 		return nil, err
 	}

@@ -4,30 +4,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ledger"
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// function returns the function in the body, checked.
-func (r *request) function() (functions.Function, error) {
-	var body edge.Deploy
+// function returns the function in the body, checked, and what else the body asks for.
+func (r *request) function() (f functions.Function, body edge.Deploy, err error) {
 	if err := r.decode(&body); err != nil {
-		return functions.Function{}, err
+		return f, body, err
 	}
-	f, err := build(body)
+	f, err = build(body)
 	if _, ok := errors.AsType[functions.Faults](err); ok {
-		return f, err
+		return f, body, err
 	}
 	if err != nil {
-		return f, invalid("", "%v", err)
+		return f, body, invalid("", "%v", err)
 	}
 	if name := r.PathValue("function"); f.Name() != name {
-		return f, invalid("", "the path names the function %.63q, its manifest %q", name, f.Name())
+		return f, body, invalid("", "the path names the function %.63q, its manifest %q", name, f.Name())
 	}
-	return f, nil
+	return f, body, nil
 }
 
 func build(d edge.Deploy) (functions.Function, error) {
@@ -53,9 +51,11 @@ func build(d edge.Deploy) (functions.Function, error) {
 
 // intent reads who asks for a change, and on what condition.
 func (r *request) intent() (in ledger.Intent, err error) {
-	if in.By, err = r.by(); err != nil {
+	who, err := r.who()
+	if err != nil {
 		return in, err
 	}
+	in.By, in.Address = who.By, who.Address
 	if in.Absent, err = r.absent(); err != nil {
 		return in, err
 	}
@@ -79,29 +79,4 @@ func noRevision(err error, name, revision string) error {
 		return invalid("give more of its digits", "more than one revision of %.63q begins with %.64q", name, revision)
 	}
 	return err
-}
-
-// refusals are the functions that the node would not take, with the reason.
-type refusals struct {
-	mu      sync.Mutex
-	reasons map[string]string // guarded by mu
-}
-
-func (r *refusals) set(name string, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err == nil {
-		delete(r.reasons, name)
-		return
-	}
-	if r.reasons == nil {
-		r.reasons = map[string]string{}
-	}
-	r.reasons[name] = told(err).Message
-}
-
-func (r *refusals) reason(name string) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.reasons[name]
 }

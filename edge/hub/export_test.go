@@ -9,7 +9,7 @@ func (h *Hub) SetBodyTime(d time.Duration) { h.bodyTime = d }
 func (h *Hub) Routes() map[string]bool {
 	guarded := map[string]bool{}
 	for _, r := range h.routes() {
-		guarded[r.method+" "+r.path] = !isOpen(r.path)
+		guarded[r.method+" "+r.path] = r.role != anybody
 	}
 	return guarded
 }

@@ -14,10 +14,13 @@ func (h *Hub) listFunctions(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	running := h.running()
+	tell, err := h.teller(r)
+	if err != nil {
+		return nil, err
+	}
 	list := make([]edge.FunctionStatus, len(defined))
 	for i, d := range defined {
-		list[i] = h.status(d, running)
+		list[i] = tell(d)
 	}
 	return map[string][]edge.FunctionStatus{"functions": list}, nil
 }
@@ -27,8 +30,17 @@ func (h *Hub) getFunction(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	tell, err := h.teller(r)
+	if err != nil {
+		return nil, err
+	}
 	r.header.Set("ETag", strconv.Quote(string(d.Function.Revision)))
-	return edge.FunctionDetail{Definition: d, Status: h.status(d, h.running())}, nil
+	detail := edge.FunctionDetail{Definition: d, Status: tell(d), Spread: h.Fleet.Spread()[d.Function.Name()]}
+	last, err := h.Ledger.Rollouts(r.Context(), ledger.RolloutQuery{Function: d.Function.Name(), Limit: 1})
+	if err == nil && len(last) > 0 && !last[0].State.Over() {
+		detail.Rollout = &last[0]
+	}
+	return detail, err
 }
 
 func (h *Hub) history(r *request) (any, error) {
@@ -59,31 +71,4 @@ func (h *Hub) definition(ctx context.Context, name string) (edge.Definition, err
 		return d, noFunction(name)
 	}
 	return d, err
-}
-
-// running returns the node's functions by name.
-func (h *Hub) running() map[string]edge.FunctionStatus {
-	running := map[string]edge.FunctionStatus{}
-	for _, s := range h.Node.Functions() {
-		running[s.Name] = s
-	}
-	return running
-}
-
-// status returns how a function is on the node. One that the node has not is
-// told too, with the reason.
-func (h *Hub) status(d edge.Definition, running map[string]edge.FunctionStatus) edge.FunctionStatus {
-	name := d.Function.Name()
-	refused := h.refused.reason(name)
-	s, ok := running[name]
-	if !ok {
-		s = edge.FunctionStatus{Name: name, Revision: d.Function.Revision, Runtime: d.Function.Manifest.Spec.Runtime, Phase: edge.Starting}
-	}
-	if refused != "" {
-		s.Phase, s.Reason = edge.Failing, refused
-	}
-	if s.Triggers == nil {
-		s.Triggers = []string{}
-	}
-	return s
 }

@@ -1,22 +1,24 @@
 package hub
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"net/http"
 	"path"
 	"runtime/debug"
 	"strings"
 	"time"
 
-	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/link"
 	"github.com/sedge-iot/sedge/edge/ops"
 )
 
-// Handler returns the API. It answers requests that came over a loopback
-// connection and name it in their Host.
+// Handler returns the API, and with it the way in for nodes. It answers requests that
+// name the hub in their Host.
 func (h *Hub) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == link.Path {
+			h.Fleet.ServeHTTP(w, r) // which keeps its own limits, and out what is no node
+			return
+		}
 		t := &tracked{ResponseWriter: w}
 		defer h.survive(t, r)
 		t.Header().Set("X-Content-Type-Options", "nosniff")
@@ -53,7 +55,11 @@ func (h *Hub) survive(w *tracked, r *http.Request) {
 // admit refuses what a web page, or a name that someone has pointed at this
 // machine, may have sent; and paths that are not written the one right way.
 func (h *Hub) admit(r *http.Request) error {
-	if err := ops.Admit(r); err != nil {
+	admit := ops.Admit
+	if len(h.Hosts) > 0 {
+		admit = ops.AdmitNames(h.Hosts)
+	}
+	if err := admit(r); err != nil {
 		return err
 	}
 	p := r.URL.EscapedPath()
@@ -61,24 +67,6 @@ func (h *Hub) admit(r *http.Request) error {
 		return noPath(r)
 	}
 	return nil
-}
-
-// authentic returns an error unless the request shows the token.
-func (h *Hub) authentic(w http.ResponseWriter, r *http.Request) error {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(h.Token)) // of one length, whatever was sent
-	if strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
-		return nil
-	}
-	w.Header().Set("WWW-Authenticate", `Bearer realm="sedge"`)
-	e := &edge.Error{Code: edge.Denied, Message: "the token is wrong", Hint: "send the hub's token as Authorization: Bearer TOKEN"}
-	if token == "" {
-		e.Message = "a token is needed"
-	}
-	if h.TokenFile != "" {
-		e.Hint += "; it is in " + h.TokenFile
-	}
-	return e
 }
 
 // A tracked writer knows whether the answer has begun.

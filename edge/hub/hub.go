@@ -1,12 +1,13 @@
 // Package hub is the hub's HTTP API: definitions of functions are deployed,
-// looked at and taken back here, and what its node does is told and steered.
-// API.md beside this file has every path, request, answer and error.
+// looked at and taken back here, nodes are let in and steered, and what they do is
+// told. API.md beside this file has every path, request, answer and error.
 //
-// It promises that nothing is half done: a definition is on the node and in the
-// ledger, or in neither; that only this machine is served, and only who knows
-// the token; and that whatever is sent, the answer is JSON that says what was
-// wrong. How functions run it leaves to the node, how definitions are kept to
-// package ledger.
+// It promises that nothing is half done: what a node could not load is not
+// recorded, what is recorded reaches every node that it is placed on; that only who
+// shows a token is served, with what its role and scope allow, and the audit log
+// knows; and that whatever is sent, the answer is JSON that says what was wrong.
+// How definitions are kept it leaves to package ledger, how they reach nodes to
+// package fleet.
 package hub
 
 import (
@@ -16,38 +17,28 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/fleet"
 	"github.com/sedge-iot/sedge/edge/ledger"
 )
 
 // A Config is what a hub is made of.
 type Config struct {
 	Ledger    *ledger.Ledger
-	Node      Node
-	Name      string              // the node's
+	Fleet     *fleet.Fleet
+	CA        []byte              // the pin of the authority of the hub's certificate, if that is its own; else nil
+	Hosts     []string            // names by which the hub is reached from elsewhere; none: only this machine is served
+	Name      string              // of the node beside the hub, or ""
 	Version   string              // the program's
-	Token     string              // what every request must show; "" for the one in TokenFile
-	TokenFile string              // where the token is kept; made if it is not there
+	Token     string              // the owner's, who may do everything; "" for the one in TokenFile
+	TokenFile string              // where that is kept; made if it is not there
 	Metrics   http.Handler        // for /metrics; nil for none
-	Checks    func() []edge.Check // for /readyz, beside the node's and the hub's; nil for none
+	Checks    func() []edge.Check // for /readyz, beside the hub's; nil for none
 	Logger    *slog.Logger
-}
-
-// A Node runs functions, as *agent.Agent does. Its errors that a person should
-// see are *edge.Error; the text of others stays in the hub's log. Its methods
-// may be called from several goroutines.
-type Node interface {
-	runner
-	invoker
-	teller
-	deadLetters
-	keeper
-	checker
 }
 
 const (
@@ -62,15 +53,13 @@ const (
 	maxStreams   = 64
 )
 
-// A Hub serves the API of one node.
+// A Hub serves the API of one fleet.
 type Hub struct {
 	Config
 	mux      *http.ServeMux
 	bodyTime time.Duration
 	changing chan struct{} // held by whoever changes definitions
 	streams  chan struct{} // a place for each stream that is open
-	handed   atomic.Bool   // the node has been given what the ledger holds
-	refused  refusals
 }
 
 // New returns a hub. Its Handler or Serve may be used once.
@@ -92,10 +81,10 @@ func New(cfg Config) (*Hub, error) {
 	return h, nil
 }
 
-// Serve hands the node what the ledger holds, answers on ln, which it closes,
-// and returns nil once ctx is done and what was under way has ended.
+// Serve answers on ln, which it closes, and returns nil once ctx is done and what was
+// under way has ended. Nodes are served on it too, at [link.Path].
 func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
-	if a, ok := ln.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+	if a, ok := ln.Addr().(*net.TCPAddr); len(h.Hosts) == 0 && (!ok || !a.IP.IsLoopback()) {
 		ln.Close()
 		return fmt.Errorf("serve API: %s is not a loopback address, and the API is for this machine only", ln.Addr())
 	}
@@ -115,12 +104,6 @@ func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	group.Go(func() error {
 		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve API: %w", err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		if err := h.handOver(ctx); err != nil {
-			return fmt.Errorf("hand functions to the node: %w", err)
 		}
 		return nil
 	})

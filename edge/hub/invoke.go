@@ -1,17 +1,11 @@
 package hub
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/edge"
 )
-
-// An invoker runs a function by hand.
-type invoker interface {
-	Invoke(ctx context.Context, name string, in edge.Invoke) (edge.Invoked, error)
-}
 
 // maxPayload is the most that an event may weigh, bytes.
 const maxPayload = 1 << 20
@@ -33,5 +27,9 @@ func (h *Hub) invoke(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.Node.Invoke(r.Context(), d.Function.Name(), in)
+	on, err := h.target(r, r.params("node"))
+	if err != nil {
+		return nil, err
+	}
+	return on.Invoke(r.Context(), d.Function.Name(), in)
 }

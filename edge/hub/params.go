@@ -106,12 +106,3 @@ func unquote(tag string) (string, bool) {
 	inner, ends := strings.CutSuffix(inner, `"`)
 	return inner, ok && ends && inner != "" && !strings.Contains(inner, `"`)
 }
-
-// by returns who says to ask, for the history.
-func (r *request) by() (string, error) {
-	user := r.Header.Get("Sedge-User")
-	if len(user) > 64 || strings.ContainsFunc(user, func(c rune) bool { return c < ' ' || c > '~' }) {
-		return "", invalid("", "Sedge-User must be at most 64 printable characters")
-	}
-	return user, nil
-}

@@ -9,26 +9,30 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// A checker says how a node is.
-type checker interface {
-	Checks() []edge.Check
-}
-
-// checks are the node's, the program's and the hub's own.
+// checks are the program's and the hub's own.
 func (h *Hub) checks() []edge.Check {
-	all := h.Node.Checks()
+	var all []edge.Check
 	if h.Checks != nil {
-		all = append(all, h.Checks()...)
+		all = h.Checks()
 	}
-	return append(all, h.functionsCheck())
+	return append(all, h.fleetCheck())
 }
 
-// functionsCheck says whether the node has what the ledger holds.
-func (h *Hub) functionsCheck() edge.Check {
-	if !h.handed.Load() {
-		return edge.Check{Name: "functions", Why: "the node is still being given its functions"}
+// fleetCheck says whether the hub knows all that its nodes know.
+func (h *Hub) fleetCheck() edge.Check {
+	if err := h.Fleet.Behind(); err != nil {
+		return edge.Check{Name: "fleet", OK: true, Why: err.Error()} // it serves, but somebody has to see to it
 	}
-	return edge.Check{Name: "functions", OK: true}
+	return edge.Check{Name: "fleet", OK: true}
+}
+
+// metricsRole is who may read the metrics: anybody of this machine, else whoever has a
+// token.
+func (h *Hub) metricsRole() edge.Role {
+	if len(h.Hosts) > 0 {
+		return viewer
+	}
+	return anybody
 }
 
 func (h *Hub) metrics(w http.ResponseWriter, r *http.Request) {

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -13,27 +12,19 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// A keeper keeps the state of functions. A version that is not nil must be the
-// key's, 0 for not being there, else nothing is done and the error is a Conflict.
-type keeper interface {
-	State(ctx context.Context, function, prefix, after string, limit int) ([]edge.StateEntry, error)
-	StateGet(ctx context.Context, function, key string) (edge.StateEntry, error)
-	StatePut(ctx context.Context, function string, e edge.StateEntry, ifVersion *int64) (edge.StateEntry, error)
-	StateDelete(ctx context.Context, function, key string, ifVersion *int64) error
-}
-
 func (h *Hub) listState(r *request) (any, error) {
 	function, err := r.owner()
 	if err != nil {
 		return nil, err
 	}
-	p := r.params("prefix", "after", "limit")
+	p := r.params("prefix", "after", "limit", "node")
 	prefix, after := p.text("prefix", functions.MaxStateKey), p.text("after", functions.MaxStateKey)
 	limit := int(min(p.number("limit", onePage, 1, math.MaxInt64), mostPage))
-	if p.err != nil {
-		return nil, p.err
+	on, err := h.target(r, p)
+	if err != nil {
+		return nil, err
 	}
-	list, err := h.Node.State(r.Context(), function, prefix, after, limit)
+	list, err := on.State(r.Context(), function, prefix, after, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +37,11 @@ func (h *Hub) getState(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := h.Node.StateGet(r.Context(), function, key)
+	on, err := h.target(r, r.params("node"))
+	if err != nil {
+		return nil, err
+	}
+	e, err := on.StateGet(r.Context(), function, key)
 	return r.entry(e, err)
 }
 
@@ -69,9 +64,13 @@ func (h *Hub) putState(r *request) (any, error) {
 	case !json.Valid([]byte(v.Value)):
 		return nil, invalid(`the text on is written "\"on\""`, "the value must be JSON text")
 	}
+	on, err := h.target(r, r.params("node"))
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := lasting(r.Context())
 	defer stop()
-	e, err := h.Node.StatePut(ctx, function, edge.StateEntry{Key: key, Value: v.Value, Expires: v.Expires}, version)
+	e, err := on.StatePut(ctx, function, edge.StateEntry{Key: key, Value: v.Value, Expires: v.Expires}, version)
 	return r.entry(e, err)
 }
 
@@ -84,9 +83,13 @@ func (h *Hub) deleteState(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	on, err := h.target(r, r.params("node"))
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := lasting(r.Context())
 	defer stop()
-	return nil, h.Node.StateDelete(ctx, function, key, version)
+	return nil, on.StateDelete(ctx, function, key, version)
 }
 
 // entry answers with e and its version as the tag.

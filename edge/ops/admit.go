@@ -44,13 +44,33 @@ func AdmitAbroad(r *http.Request) *edge.Error {
 	return origin(r)
 }
 
+// AdmitNames is AdmitAbroad for a server that has been told its names.
+func AdmitNames(names []string) func(*http.Request) *edge.Error {
+	return func(r *http.Request) *edge.Error {
+		host, _ := hostPort(r)
+		for _, name := range names {
+			if strings.EqualFold(host, name) {
+				return origin(r)
+			}
+		}
+		return AdmitAbroad(r)
+	}
+}
+
 func origin(r *http.Request) *edge.Error {
 	for _, origin := range r.Header.Values("Origin") {
-		if origin != "http://"+r.Host {
+		if origin != scheme(r)+r.Host {
 			return &edge.Error{Code: edge.Misdirected, Message: fmt.Sprintf("pages of %.100q may not use this API", origin)}
 		}
 	}
 	return nil
+}
+
+func scheme(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://"
+	}
+	return "http://"
 }
 
 // arrivedAt returns the port of the listener that took the request, or "".

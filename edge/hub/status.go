@@ -1,0 +1,126 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/fleet"
+)
+
+// statusTime is how long a node may take to say how its functions are.
+const statusTime = 5 * time.Second
+
+// A teller says how a function is.
+type teller func(edge.Definition) edge.FunctionStatus
+
+// teller returns one for the node that the request names, or for the only one that
+// there is; for several together it sums up what they reported.
+func (h *Hub) teller(r *request) (teller, error) {
+	p := r.params("node")
+	node := p.text("node", maxNode)
+	if p.err != nil {
+		return nil, p.err
+	}
+	members := h.members(r)
+	if node == "" && len(members) != 1 {
+		return h.sum(r, len(members)), nil
+	}
+	on, err := h.on(r, node)
+	if err != nil {
+		return nil, err
+	}
+	return h.ask(r.Context(), on)
+}
+
+// ask has a node say how its functions are. One that is away is told with the reason.
+func (h *Hub) ask(ctx context.Context, on *fleet.Remote) (teller, error) {
+	ctx, stop := context.WithTimeout(ctx, statusTime)
+	defer stop()
+	running := map[string]edge.FunctionStatus{}
+	list, away := on.Status(ctx)
+	for _, s := range list {
+		running[s.Name] = s
+	}
+	detail, err := h.Fleet.Node(on.ID())
+	if err != nil {
+		return nil, err
+	}
+	unfit := map[string]edge.Unfit{}
+	for _, u := range detail.Unfit {
+		unfit[u.Name] = u
+	}
+	return func(d edge.Definition) edge.FunctionStatus {
+		name := d.Function.Name()
+		s, ok := running[name]
+		if !ok {
+			s = expected(d)
+			s.Reason = fmt.Sprintf("node %s does not have it yet", on.Name())
+		}
+		if away != nil {
+			s.Reason = away.Error()
+		}
+		if u, ok := unfit[name]; ok && u.Error != nil {
+			s.Phase, s.Reason = edge.Failing, u.Error.Message
+		}
+		if s.Triggers == nil {
+			s.Triggers = []string{}
+		}
+		return s
+	}, nil
+}
+
+// expected returns the status of a function of which nothing is known.
+func expected(d edge.Definition) edge.FunctionStatus {
+	s := edge.FunctionStatus{
+		Name: d.Function.Name(), Revision: d.Function.Revision, Runtime: d.Function.Manifest.Spec.Runtime,
+		Phase: edge.Starting, Triggers: []string{},
+	}
+	for _, t := range d.Function.Manifest.Spec.Triggers {
+		s.Triggers = append(s.Triggers, t.Words())
+	}
+	return s
+}
+
+// gravity orders phases: what somebody should see first comes last.
+var gravity = map[edge.Phase]int{
+	edge.Asleep: 1, edge.Standby: 1, edge.Running: 2, edge.Disabled: 3, edge.Starting: 4, edge.Paused: 5, edge.Failing: 6,
+}
+
+// sum sums up what nodes have reported. A function is as it is where it is worst.
+func (h *Hub) sum(r *request, members int) teller {
+	reports := h.Fleet.Reports(r.asker().scope)
+	spread := h.Fleet.Spread()
+	return func(d edge.Definition) edge.FunctionStatus {
+		s := expected(d)
+		name := s.Name
+		on := spread[name]
+		for node, told := range reports[name] {
+			s.Counts.Done += told.Runs - told.Failed
+			s.Dead += told.Dead
+			s.Waiting += told.Waiting
+			if worse := gravity[told.Phase] > gravity[s.Phase] || s.Counts.Taken == 0; worse {
+				s.Phase, s.Reason = told.Phase, told.Reason
+				if told.Reason != "" {
+					s.Reason = node + ": " + told.Reason
+				}
+			}
+			s.Counts.Taken += told.Runs
+		}
+		switch {
+		case members == 0:
+			s.Phase, s.Reason = edge.Starting, "the hub has no node: sedge token create"
+		case on.Placed == 0:
+			s.Phase, s.Reason = edge.Asleep, "it is placed on no node"
+		case on.Connected == 0:
+			s.Phase, s.Reason = edge.Starting, "no node that it is placed on is connected"
+		case on.Unfit > 0:
+			s.Phase, s.Reason = edge.Failing, fmt.Sprintf("%d of %d nodes cannot run it", on.Unfit, on.Placed)
+		case on.Current < on.Connected:
+			s.Phase = edge.Starting
+			s.Reason = fmt.Sprintf("%d of %d nodes have it", on.Current, on.Placed)
+		}
+		return s
+	}
+}
