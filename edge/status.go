@@ -11,7 +11,8 @@ import (
 type Definition struct {
 	Function functions.Function `json:"function"`
 	Enabled  bool               `json:"enabled"`
-	Origin   string             `json:"origin,omitempty"` // who tells the node: "" for its own hub, or FromCluster
+	Selector string             `json:"selector,omitempty"` // of nodes, beside the manifest's placement: Kubernetes syntax; told by the hub alone
+	Origin   string             `json:"origin,omitempty"`   // who tells the node: "" for its own hub, or FromCluster
 }
 
 // FromCluster is the origin of functions that are resources of the Kubernetes

@@ -1,17 +1,21 @@
-// Package ledger is the hub's book of functions: which there are, every
-// revision they had, and who changed what and when. It is one SQLite file.
+// Package ledger is the hub's book: of functions, every revision they had and where
+// they are to run; of the fleet, its nodes, the join tokens by which they come and
+// their rollouts; of the operators; and of who changed what and when.
 //
 // It promises: a revision never changes once it is written; each change is on
-// disk, with its line of history, when the call returns; each change raises the
-// hub's position, whose numbers are never used twice. A deploy of what is
-// current already changes nothing.
+// disk, with its line of history and its entry of the audit log, when the call
+// returns; each change that can alter what some node is to run raises the hub's
+// position, whose numbers rise in the order of commits and are never used twice; a
+// join token is good for as many nodes as it says; of two machines with the key of one
+// node the second is noticed; an altered or missing entry of the audit log too. A
+// deploy of what is current already changes nothing.
 //
-// Whether a function may be deployed, and by whom, is left to the hub.
+// Whether a function may be deployed, and by whom, which nodes fit a selector, and
+// what strangers may ask how often is left to the hub.
 package ledger
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"embed"
 	"encoding/json"
@@ -26,11 +30,11 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// Table functions holds what is current: name, revision, enabled (0 or 1).
-// Table revisions holds functions.Function as JSON by name and revision.
-// Table history holds a line for each change: its number is the hub's position
-// that it led to; revision is the one that was current after it, or before it
-// where it is a delete. Table meta holds the epoch.
+// Table functions holds what is current: name, revision, enabled, and the selector of
+// the nodes, "" for all. Table revisions holds functions.Function as JSON by name and
+// revision, and an operator's signature of these or "". Table history holds a line
+// for each change: its number is the hub's position that it led to; revision is the
+// one that was current after it, or before it where it is a delete.
 //
 // The lines of a function are kept back to its 50th newest deploy or rollback,
 // at most 200 of them, with the revisions that they name. They outlive the
@@ -46,15 +50,18 @@ var schemaFiles embed.FS
 // What the calls of a ledger may fail with.
 var (
 	ErrNotFound  = errors.New("not found")
-	ErrConflict  = errors.New("the current revision is another")
+	ErrConflict  = errors.New("conflict")
 	ErrAmbiguous = errors.New("more than one revision begins like this")
+	ErrNoRoom    = errors.New("there are as many as the ledger takes")
+	ErrRevoked   = errors.New("the node is revoked for ever")
 )
 
 // A Ledger is an open book. Its methods may be called from several goroutines.
 type Ledger struct {
-	lock  *sqlite.Lock
-	db    *sqlite.DB
-	epoch string
+	store     store
+	keepAudit int64
+	gathering gathering
+	watching  watchers
 }
 
 // Open opens the ledger in the data directory dir, which it creates if need be.
@@ -89,36 +96,30 @@ func open(dir string) (*Ledger, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
-	l := &Ledger{lock: lock, db: db}
-	if err := l.loadEpoch(); err != nil {
-		return nil, errors.Join(fmt.Errorf("read epoch: %w", err), l.Close())
+	return begin(&file{lock: lock, db: db})
+}
+
+// begin returns the ledger in a store, in which it begins an epoch if there is none.
+func begin(s store) (*Ledger, error) {
+	l := &Ledger{store: s, keepAudit: keepAudit}
+	if err := l.update(func(*tx) error { return nil }); err != nil {
+		return nil, errors.Join(fmt.Errorf("begin epoch: %w", err), l.Close())
 	}
 	return l, nil
 }
 
-// loadEpoch reads the epoch, or begins one in a new ledger.
-func (l *Ledger) loadEpoch() error {
-	return l.db.Update(func(tx *sqlite.Tx) error {
-		found, err := tx.Find(`SELECT value FROM meta WHERE name = 'epoch'`, nil, &l.epoch)
-		if err != nil || found {
-			return err
-		}
-		l.epoch = rand.Text()
-		_, err = tx.Exec(`INSERT INTO meta (name, value) VALUES ('epoch', ?)`, l.epoch)
-		return err
-	})
-}
-
-// Close closes the file. What was changed stays.
-func (l *Ledger) Close() error { return errors.Join(l.db.Close(), l.lock.Unlock()) }
+// Close closes the ledger. What was changed stays.
+func (l *Ledger) Close() error { return l.store.close() }
 
 // Functions returns the functions by name, and the position that this is.
 func (l *Ledger) Functions(ctx context.Context) (list []edge.Definition, at edge.Position, err error) {
-	err = l.view(ctx, func(tx *sql.Tx) error {
-		if at, err = l.position(ctx, tx); err != nil {
+	err = l.store.view(ctx, func(tx *sql.Tx) error {
+		m, err := viewMeta(ctx, tx)
+		if err != nil {
 			return err
 		}
-		rows, err := tx.QueryContext(ctx, `SELECT f.enabled, r.body FROM functions f JOIN revisions r USING (name, revision) ORDER BY name`)
+		at = m.at
+		rows, err := tx.QueryContext(ctx, `SELECT f.enabled, f.selector, r.body FROM functions f JOIN revisions r USING (name, revision) ORDER BY name`)
 		if err != nil {
 			return err
 		}
@@ -126,7 +127,7 @@ func (l *Ledger) Functions(ctx context.Context) (list []edge.Definition, at edge
 		for rows.Next() {
 			var d edge.Definition
 			var body string
-			if err := rows.Scan(&d.Enabled, &body); err != nil {
+			if err := rows.Scan(&d.Enabled, &d.Selector, &body); err != nil {
 				return err
 			}
 			if err := json.Unmarshal([]byte(body), &d.Function); err != nil {
@@ -144,12 +145,15 @@ func (l *Ledger) Functions(ctx context.Context) (list []edge.Definition, at edge
 
 // Function returns one function as it is current, or [ErrNotFound].
 func (l *Ledger) Function(ctx context.Context, name string) (d edge.Definition, err error) {
-	var body string
-	err = l.db.Read().QueryRowContext(ctx, `SELECT f.enabled, r.body FROM functions f JOIN revisions r USING (name, revision)
-		WHERE name = ?`, name).Scan(&d.Enabled, &body)
-	if err == nil {
-		err = json.Unmarshal([]byte(body), &d.Function)
-	}
+	err = l.store.view(ctx, func(tx *sql.Tx) error {
+		var body string
+		err := tx.QueryRowContext(ctx, `SELECT f.enabled, f.selector, r.body FROM functions f JOIN revisions r USING (name, revision)
+			WHERE name = $1`, name).Scan(&d.Enabled, &d.Selector, &body)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal([]byte(body), &d.Function)
+	})
 	if err != nil {
 		return edge.Definition{}, fmt.Errorf("read function %s: %w", name, missing(err))
 	}
@@ -160,7 +164,7 @@ func (l *Ledger) Function(ctx context.Context, name string) (d edge.Definition, 
 // revision, which may be shortened. Its errors are [ErrNotFound] and
 // [ErrAmbiguous].
 func (l *Ledger) Revision(ctx context.Context, name, to string) (f functions.Function, err error) {
-	err = l.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.view(ctx, func(tx *sql.Tx) error {
 		revision, err := find(name, to, func(query string, args ...any) (*sql.Rows, error) {
 			return tx.QueryContext(ctx, query, args...)
 		})
@@ -168,7 +172,7 @@ func (l *Ledger) Revision(ctx context.Context, name, to string) (f functions.Fun
 			return err
 		}
 		var body string
-		err = tx.QueryRowContext(ctx, `SELECT body FROM revisions WHERE name = ? AND revision = ?`, name, revision).Scan(&body)
+		err = tx.QueryRowContext(ctx, `SELECT body FROM revisions WHERE name = $1 AND revision = $2`, name, string(revision)).Scan(&body)
 		if err != nil {
 			return missing(err)
 		}
@@ -183,59 +187,50 @@ func (l *Ledger) Revision(ctx context.Context, name, to string) (f functions.Fun
 // History returns what was done to a function, newest first; [ErrNotFound] if
 // there never was one of that name.
 func (l *Ledger) History(ctx context.Context, name string) (list []edge.Revision, err error) {
-	rows, err := l.db.Read().QueryContext(ctx, `SELECT h.number, h.revision, h.time, h.by, h.action,
-		coalesce(h.number = (SELECT max(number) FROM history c WHERE c.name = f.name AND c.action IN ('deploy', 'rollback')), 0)
-		FROM history h LEFT JOIN functions f USING (name) WHERE h.name = ? ORDER BY number DESC`, name)
+	err = l.store.view(ctx, func(tx *sql.Tx) error {
+		list, err = viewHistory(ctx, tx, name)
+		return err
+	})
+	if err == nil && len(list) == 0 {
+		err = ErrNotFound
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read history of %s: %w", name, err)
+	}
+	return list, nil
+}
+
+func viewHistory(ctx context.Context, tx *sql.Tx, name string) (list []edge.Revision, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT h.number, h.revision, h.time, h.by, h.action, coalesce(f.name IS NOT NULL AND h.number =
+			(SELECT max(number) FROM history c WHERE c.name = h.name AND c.action IN ('deploy', 'rollback')), false)
+		FROM history h LEFT JOIN functions f ON f.name = h.name WHERE h.name = $1 ORDER BY h.number DESC`, name)
+	if err != nil {
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var r edge.Revision
 		var nanos int64
 		if err := rows.Scan(&r.Number, &r.Revision, &nanos, &r.By, &r.Action, &r.Current); err != nil {
-			return nil, fmt.Errorf("read history of %s: %w", name, err)
+			return nil, err
 		}
 		r.Time = sqlite.Time(nanos)
 		list = append(list, r)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read history of %s: %w", name, err)
-	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("read history of %s: %w", name, ErrNotFound)
-	}
-	return list, nil
+	return list, rows.Err()
 }
 
 // Position returns how far the ledger is.
 func (l *Ledger) Position(ctx context.Context) (at edge.Position, err error) {
-	err = l.view(ctx, func(tx *sql.Tx) (err error) {
-		at, err = l.position(ctx, tx)
+	err = l.store.view(ctx, func(tx *sql.Tx) error {
+		m, err := viewMeta(ctx, tx)
+		at = m.at
 		return err
 	})
 	if err != nil {
 		return edge.Position{}, fmt.Errorf("read position: %w", err)
 	}
 	return at, nil
-}
-
-const lastNumber = `SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'history'`
-
-func (l *Ledger) position(ctx context.Context, tx *sql.Tx) (edge.Position, error) {
-	p := edge.Position{Epoch: l.epoch}
-	err := tx.QueryRowContext(ctx, lastNumber).Scan(&p.Revision)
-	return p, err
-}
-
-// view runs fn on one state of the ledger.
-func (l *Ledger) view(ctx context.Context, fn func(*sql.Tx) error) error {
-	tx, err := l.db.Read().BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() // it has written nothing
-	return fn(tx)
 }
 
 // missing turns the driver's word for no row into ours.
