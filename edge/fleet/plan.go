@@ -1,0 +1,249 @@
+package fleet
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/ledger"
+	"github.com/sedge-iot/sedge/edge/rollout"
+	"github.com/sedge-iot/sedge/edge/selector"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// A plan says what each node is to run, as of one position of the ledger. It does no
+// I/O. What it has worked out it keeps, so that nodes with the same labels, and those
+// that run the same for other reasons, share it; so it is used from one goroutine at a
+// time.
+type plan struct {
+	at      edge.Position
+	places  []place           // by name
+	byName  bool              // some place asks for a node's name
+	purged  map[string]int64  // functions of old whose state goes too, and at which revision
+	givenUp []string          // epochs
+	since   int64             // from this revision on all that was taken away was confirmed
+	sinceOf map[string]int64  // the same, by node, where it is a later one
+	matches map[string]match  // by labels, as text
+	groups  map[string]*group // by what each place comes to
+}
+
+// A place is a function and where it is to run.
+type place struct {
+	now      edge.Ref // with the function, if that is small
+	before   edge.Ref // what runs where the rollout has not been; Name is "" for nothing
+	fits     selector.Selector
+	fitted   selector.Selector // of before
+	rollout  *edge.Rollout     // under way, or nil
+	revision func(node string) functions.Revision
+}
+
+// A choice is what becomes of a place on a node.
+type choice byte
+
+const (
+	absent choice = iota
+	current
+	former // what was before the rollout
+)
+
+// A match is what labels lead to.
+type match struct {
+	now, before []bool // by place
+	group       *group // of all nodes with those labels, or nil where it depends on a rollout
+}
+
+// A group is what the nodes run that run the same.
+type group struct {
+	refs []edge.Ref
+	sets map[terms]*edge.Set
+}
+
+// terms are what tells the sets of a group apart.
+type terms struct {
+	confirmed bool
+	accepts   string
+}
+
+// A looker gives the card of a revision of a function.
+type looker func(name string, revision functions.Revision) (card, error)
+
+// newPlan makes a plan of what the ledger says.
+func newPlan(l ledger.Plan, look looker) (*plan, error) {
+	p := &plan{
+		at: l.At, purged: map[string]int64{}, givenUp: l.GivenUp, since: l.Removals.Since,
+		sinceOf: map[string]int64{}, matches: map[string]match{}, groups: map[string]*group{},
+	}
+	for _, placed := range l.Functions {
+		one, err := newPlace(placed, look)
+		if err != nil {
+			return nil, err
+		}
+		p.byName = p.byName || strings.Contains(one.fits.String()+one.fitted.String(), functions.HostLabel)
+		p.places = append(p.places, one)
+	}
+	for _, r := range l.Removals.List {
+		if r.Purge {
+			p.purged[r.Name] = r.Position
+		}
+		switch {
+		case r.Confirmed:
+		case r.Node == "":
+			p.since = max(p.since, r.Position)
+		default:
+			p.sinceOf[r.Node] = r.Position
+		}
+	}
+	return p, nil
+}
+
+func newPlace(placed ledger.Placed, look looker) (one place, err error) {
+	one = place{now: placed.Ref, before: placed.Before, rollout: placed.Rollout}
+	where, err := selector.Parse(placed.Selector)
+	if err != nil {
+		return one, fmt.Errorf("place %s: %w", placed.Name, err)
+	}
+	c, err := look(placed.Name, placed.Revision)
+	if err != nil {
+		return one, fmt.Errorf("place %s: %w", placed.Name, err)
+	}
+	one.now.Function, one.fits = c.function, selector.And(selector.Of(c.at.Nodes), where)
+	if one.rollout == nil {
+		return one, nil
+	}
+	one.revision = rollout.Revisions(*one.rollout)
+	if one.before.Name == "" {
+		return one, nil
+	}
+	if c, err = look(placed.Name, one.before.Revision); err != nil {
+		return one, fmt.Errorf("place what was before %s: %w", placed.Name, err)
+	}
+	one.before.Function, one.fitted = c.function, selector.And(selector.Of(c.at.Nodes), where)
+	return one, nil
+}
+
+// labelsOf returns the labels of a node by which functions are placed: those that it was given, and
+// its name.
+func labelsOf(n *edge.Node) map[string]string {
+	of := maps.Clone(n.Labels)
+	if of == nil {
+		of = map[string]string{}
+	}
+	of[functions.HostLabel] = n.Name
+	return of
+}
+
+// labelText returns labels as a text that only the same labels have.
+func labelText(labels map[string]string) string {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		fmt.Fprintf(&b, "%q=%q,", key, labels[key])
+	}
+	return b.String()
+}
+
+// match returns what the labels of a node lead to.
+func (p *plan) match(n *node) match {
+	key := n.text
+	if p.byName {
+		key += n.is.Name
+	}
+	if m, ok := p.matches[key]; ok {
+		return m
+	}
+	m := p.matching(labelsOf(&n.is))
+	if !slices.ContainsFunc(p.places, func(one place) bool { return one.rollout != nil }) {
+		m.group = p.grouped(p.choices(m, ""))
+	}
+	p.matches[key] = m
+	return m
+}
+
+func (p *plan) matching(labels map[string]string) match {
+	m := match{now: make([]bool, len(p.places)), before: make([]bool, len(p.places))}
+	for i, one := range p.places {
+		m.now[i] = one.fits.Matches(labels)
+		m.before[i] = one.before.Name != "" && one.fitted.Matches(labels)
+	}
+	return m
+}
+
+// choices returns what a node gets, given what its labels lead to.
+func (p *plan) choices(m match, id string) []choice {
+	list := make([]choice, len(p.places))
+	for i, one := range p.places {
+		reached := one.rollout == nil || m.now[i] && one.revision(id) == one.now.Revision
+		switch {
+		case reached && m.now[i]:
+			list[i] = current
+		case !reached && m.before[i]:
+			list[i] = former
+		}
+	}
+	return list
+}
+
+func (p *plan) grouped(list []choice) *group {
+	key := make([]byte, len(list))
+	for i, c := range list {
+		key[i] = byte(c)
+	}
+	g := p.groups[string(key)]
+	if g == nil {
+		g = &group{refs: p.refs(list), sets: map[terms]*edge.Set{}}
+		p.groups[string(key)] = g
+	}
+	return g
+}
+
+func (p *plan) refs(list []choice) (refs []edge.Ref) {
+	for i, c := range list {
+		switch c {
+		case current:
+			refs = append(refs, p.places[i].now)
+		case former:
+			refs = append(refs, p.places[i].before)
+		}
+	}
+	return refs
+}
+
+// group returns what a node is to run.
+func (p *plan) group(n *node) *group {
+	m := p.match(n)
+	if m.group != nil {
+		return m.group
+	}
+	return p.grouped(p.choices(m, n.is.ID))
+}
+
+// set returns the set of a node that is where n.is.At says. What its way there takes
+// away is confirmed if an operator knew of everything that was taken away since.
+func (p *plan) set(n *node) (*edge.Set, error) {
+	g, t := p.group(n), p.terms(n)
+	if s := g.sets[t]; s != nil {
+		return s, nil
+	}
+	all := edge.Terms{Purged: p.purged, Accepts: t.accepts}
+	if t.confirmed {
+		all.Confirmed = p.at.Revision
+	}
+	s, err := edge.NewSet(p.at, g.refs, all)
+	if err != nil {
+		return nil, fmt.Errorf("of node %s: %w", n.is.Name, err)
+	}
+	g.sets[t] = s
+	return s, nil
+}
+
+func (p *plan) terms(n *node) terms {
+	at := n.is.At
+	switch {
+	case at.Epoch == p.at.Epoch:
+		return terms{confirmed: at.Revision >= max(p.since, p.sinceOf[n.is.ID])}
+	case slices.Contains(p.givenUp, at.Epoch):
+		return terms{confirmed: true, accepts: at.Epoch} // whoever gave the epoch up knew that what came after it goes
+	}
+	return terms{}
+}

@@ -1,0 +1,137 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/selector"
+	"github.com/sedge-iot/sedge/functions"
+)
+
+// First returns a connected node on which the function would be placed, to try it on,
+// or nil if there is none. where is the selector that goes with the function. It is
+// the first one by name, and one that runs a function of that name already before
+// others.
+func (f *Fleet) First(of functions.Function, where selector.Selector) *Remote {
+	fits := selector.And(selector.Of(of.Manifest.Spec.Placement.Nodes), where)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []*node
+	for _, n := range f.nodes {
+		if n.session != nil && n.fed() && fits.Matches(labelsOf(&n.is)) {
+			list = append(list, n)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	new := func(n *node) int {
+		if n.report(of.Name()) != nil {
+			return 0
+		}
+		return 1
+	}
+	n := slices.MinFunc(list, func(x, y *node) int { return cmp.Or(new(x)-new(y), cmp.Compare(x.is.Name, y.is.Name)) })
+	return &Remote{f, n.is.ID, n.is.Name}
+}
+
+// WaitAt waits until a node, by its id, has all that it is to have as of that position
+// or a later one. The error is that of ctx, or an *[edge.Error] that says why waiting does not help: the
+// node is away, is left as it is, or does not take what it is told.
+func (f *Fleet) WaitAt(ctx context.Context, id string, at edge.Position) error {
+	return f.wait(ctx, func() (bool, error) {
+		n := f.nodes[id]
+		hub := f.hubAtLocked()
+		switch {
+		case n == nil || n.session == nil:
+			name := id
+			if n != nil {
+				name = n.is.Name
+			}
+			return false, f.goneLocked(n, name)
+		case hub.Epoch != at.Epoch || hub.Revision < at.Revision:
+			return false, nil
+		case !n.fed():
+			return false, &edge.Error{Code: edge.Conflict, Message: fmt.Sprintf("node %s gets nothing new: it is cordoned or no member of the fleet", n.is.Name)}
+		case n.inStep():
+			return true, nil
+		case n.refusal != nil && n.set != nil && n.refusal.To == n.set.At():
+			r := advised(*n.refusal)
+			return false, &edge.Error{Code: edge.Conflict, Message: fmt.Sprintf("node %s does not take it: %s", n.is.Name, r.Why)}
+		}
+		return false, nil
+	})
+}
+
+// wait waits until done, which is called with Fleet.mu held, says true or fails.
+func (f *Fleet) wait(ctx context.Context, done func() (bool, error)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting++
+	defer func() { f.waiting-- }()
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		stir := f.stir
+		f.mu.Unlock()
+		select {
+		case <-stir:
+		case <-ctx.Done():
+		}
+		f.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// Spread returns how each function is spread over the nodes, by its name. Nodes that are away
+// count as they last said to be.
+func (f *Fleet) Spread() map[string]edge.Spread {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[string]edge.Spread{}
+	if f.plan == nil {
+		return all
+	}
+	now := map[string]functions.Revision{}
+	for _, one := range f.plan.places {
+		all[one.now.Name] = edge.Spread{}
+		now[one.now.Name] = one.now.Revision
+	}
+	for _, n := range f.nodes {
+		if !n.member() {
+			continue
+		}
+		for _, ref := range f.plan.group(n).refs {
+			s := all[ref.Name]
+			n.spread(&s, ref, now[ref.Name])
+			all[ref.Name] = s
+		}
+	}
+	return all
+}
+
+// spread counts the node, on which ref is placed, among those of a function.
+func (n *node) spread(s *edge.Spread, ref edge.Ref, now functions.Revision) {
+	s.Placed++
+	if n.session != nil {
+		s.Connected++
+	}
+	report := n.report(ref.Name)
+	switch {
+	case report != nil && report.Phase == edge.Failing:
+		s.Failing++
+	case report != nil && report.Bad != "":
+		s.GivenUp++
+	}
+	if n.unfitFor(ref.Name) != nil {
+		s.Unfit++
+	} else if n.inStep() && ref.Revision == now {
+		s.Current++
+	}
+}

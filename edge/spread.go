@@ -1,0 +1,27 @@
+package edge
+
+// A Spread is how a function is spread over the nodes of a fleet: how many of them.
+type Spread struct {
+	Placed    int `json:"placed"`            // are to run it
+	Connected int `json:"connected"`         // of them
+	Current   int `json:"current"`           // of Placed: have its current revision, as they last said
+	Unfit     int `json:"unfit,omitempty"`   // cannot run what they were told to
+	Failing   int `json:"failing,omitempty"` // cannot start it
+	GivenUp   int `json:"givenUp,omitempty"` // went back to an earlier revision by themselves
+}
+
+// An Impact is how much a change takes from nodes.
+type Impact struct {
+	Nodes   int    `json:"nodes"`           // that lose functions
+	Removed int    `json:"removed"`         // functions that go from nodes, each node counted
+	Worst   string `json:"worst,omitempty"` // the name of the node that loses the largest share
+	Loses   int    `json:"loses,omitempty"` // how many it loses
+	Has     int    `json:"has,omitempty"`   // of how many
+	Confirm bool   `json:"confirm"`         // it takes more than 30 %, and at least 3, of the functions of a node or of the hub: an operator has to confirm that
+}
+
+// TooMuch reports whether taking away so many of so many functions is to be confirmed by
+// an operator.
+func TooMuch(removed, of int) bool {
+	return removed >= guardCount && float64(removed) > guardShare*float64(of)
+}
