@@ -32,6 +32,8 @@ type node struct {
 	faults  []edge.Check
 	refusal *edge.Refusal
 	away    *edge.Away
+
+	discarded map[string]int // deliveries that the last step cost, by function
 }
 
 // take takes over what the ledger says, but for what only sessions tell.

@@ -225,7 +225,10 @@ func (p *plan) set(n *node) (*edge.Set, error) {
 	if s := g.sets[t]; s != nil {
 		return s, nil
 	}
-	all := edge.Terms{Purged: p.purged, Accepts: t.accepts}
+	all := edge.Terms{Purged: p.purged}
+	if t.accepts != "" {
+		all.Accepts = []string{t.accepts}
+	}
 	if t.confirmed {
 		all.Confirmed = p.at.Revision
 	}

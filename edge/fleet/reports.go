@@ -24,3 +24,14 @@ func (f *Fleet) Reports(where selector.Selector) map[string]map[string]edge.Func
 	}
 	return all
 }
+
+// Discarded returns how many deliveries waited for a function on the nodes that its
+// removal has reached just now.
+func (f *Fleet) Discarded(function string) (sum int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.nodes {
+		sum += n.discarded[function]
+	}
+	return sum
+}

@@ -138,7 +138,7 @@ func (s *session) at(m *edge.At) {
 		return
 	}
 	n.keepUnfit(m.Unfit)
-	n.refusal = nil
+	n.refusal, n.discarded = nil, m.Discarded
 	f.movedLocked(n, at(m.At))
 	f.mu.Unlock()
 	s.tell(m)

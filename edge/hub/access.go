@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -51,7 +52,7 @@ func (h *Hub) makeToken(r *request) (any, error) {
 	if err := h.Ledger.MakeToken(k, sha256.Sum256(secret), who); err != nil {
 		return nil, refused(err, "token")
 	}
-	text := edge.Invitation{Token: k.ID, Secret: secret, HubKey: h.Fleet.Key(), CA: h.CA}.String()
+	text := edge.Invitation{Token: k.ID, Secret: secret, HubKey: h.Fleet.Key.Public().(ed25519.PublicKey), CA: h.CA}.String()
 	return edge.TokenMade{Token: k, Text: text}, nil
 }
 
