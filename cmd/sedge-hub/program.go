@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -28,7 +29,8 @@ import (
 // Files in the data directory.
 const (
 	keyFile   = "hub.key"
-	caFile    = "ca.crt" // written by package keys
+	ownFile   = "ca.key" // key and certificate of the hub's own authority
+	caFile    = "ca.crt" // the certificate, for people to copy
 	tokenFile = "token"
 )
 
@@ -77,7 +79,7 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 	if err := os.MkdirAll(o.dataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	if p.ledger, err = p.openLedger(); err != nil {
+	if p.ledger, err = ledger.Open(p.dataDir); err != nil {
 		return nil, err
 	}
 	key, err := keys.Open(filepath.Join(o.dataDir, keyFile))
@@ -92,17 +94,13 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 		return nil, err
 	}
 	p.listener = tls.NewListener(p.listener, conf)
-	if p.fleet, err = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Logger: lg.With("part", "fleet")}); err != nil {
-		return nil, err
-	}
+	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Logger: lg.With("part", "fleet")})
 	p.hub, err = hub.New(hub.Config{
 		Ledger: p.ledger, Fleet: p.fleet, Hosts: p.hosts, CA: pin,
 		Version: settings.Version(), TokenFile: p.tokenFile, Logger: lg.With("part", "hub"),
 	})
 	return p, err
 }
-
-func (p *program) openLedger() (*ledger.Ledger, error) { return ledger.Open(p.dataDir) }
 
 // certificate returns with what the hub speaks TLS, and the pin of its authority if
 // that is its own.
@@ -125,9 +123,12 @@ func (p *program) certificate() (*tls.Config, []byte, error) {
 
 // ownCertificate makes a certificate for the hosts, of an authority of the hub's own.
 func ownCertificate(dir string, hosts []string) (*tls.Config, []byte, error) {
-	authority, err := keys.OpenAuthority(dir, time.Now())
+	authority, err := keys.OpenAuthority(filepath.Join(dir, ownFile), time.Now())
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the hub's authority: %w", err)
+	}
+	if err := keys.Write(filepath.Join(dir, caFile), authority.PEM()); err != nil {
+		return nil, nil, fmt.Errorf("write the hub's certificate: %w", err)
 	}
 	server, err := authority.Server(hosts, nil)
 	if err != nil {
@@ -157,11 +158,11 @@ func names() (all []string) {
 
 // url is how people and nodes reach the hub.
 func (p *program) url() string {
-	_, port, err := net.SplitHostPort(p.listener.Addr().String())
-	if err != nil {
+	at, ok := p.listener.Addr().(*net.TCPAddr)
+	if !ok || !at.IP.IsUnspecified() {
 		return "https://" + p.listener.Addr().String()
 	}
-	return "https://" + net.JoinHostPort(p.hosts[0], port)
+	return "https://" + net.JoinHostPort(p.hosts[0], strconv.Itoa(at.Port))
 }
 
 // banner says where everything is and what to do next.

@@ -19,12 +19,17 @@ import (
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/devices/broker"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/fleet"
 	"github.com/sedge-iot/sedge/edge/hub"
+	"github.com/sedge-iot/sedge/edge/keys"
 	"github.com/sedge-iot/sedge/edge/ledger"
 )
 
-// tokenFile is what the hub's token is called in the data directory.
-const tokenFile = "token"
+// Files of the hub in the data directory.
+const (
+	tokenFile  = "token"
+	hubKeyFile = "hub.key"
+)
 
 // systemData is where a hub that root started keeps its data.
 const systemData = node.SystemData
@@ -36,6 +41,7 @@ type program struct {
 	brokerTLS bool           // it speaks TLS
 	brokerURL string         // of the owner's, for people
 	ledger    *ledger.Ledger
+	fleet     *fleet.Fleet
 	hub       *hub.Hub
 	api       net.Listener
 	tokenFile string
@@ -69,9 +75,14 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 			Hint: "from elsewhere it can be reached through ssh: ssh -L 7780:127.0.0.1:7780 HOST",
 		}
 	}
+	key, err := keys.Open(filepath.Join(o.DataDir, hubKeyFile))
+	if err != nil {
+		return nil, fmt.Errorf("open the hub's key: %w", err)
+	}
+	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Logger: lg.With("part", "fleet")})
 	p.hub, err = hub.New(hub.Config{
 		Ledger:    p.ledger,
-		Node:      p.node.Agent,
+		Fleet:     p.fleet,
 		Name:      o.Name,
 		Version:   settings.Version(),
 		TokenFile: p.tokenFile,
@@ -166,6 +177,7 @@ func (p *program) brokerAddr() string {
 func (p *program) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ended("agent", p.node.Run(ctx)) })
+	g.Go(func() error { return ended("fleet", p.fleet.Run(ctx)) })
 	g.Go(func() error { return ended("hub", p.hub.Serve(ctx, p.api)) })
 	return errors.Join(g.Wait(), p.close())
 }
