@@ -432,11 +432,17 @@ func (n *board) deliver() {
 	}
 }
 
+// honest are the refusals that come to pass though the hub says nothing wrong.
+var honest = []edge.RefusalReason{edge.RefusedBackward, edge.RefusedEpoch, edge.RefusedEmptying, edge.RefusedHeld, edge.RefusedFailed}
+
 // carry sends a message as bytes, sometimes.
 func (n *board) carry(m edge.Message) edge.Message {
 	n.w.seen[string(m.Kind())]++
 	if r, ok := m.(*edge.Refusal); ok {
 		n.w.seen["refused "+string(r.Reason)]++
+		if !slices.Contains(honest, r.Reason) {
+			n.w.fault("node %d refuses what an honest hub says: %+v", n.index, *r)
+		}
 	}
 	if !n.w.chance(10) {
 		return m
