@@ -40,7 +40,8 @@ type Output struct {
 }
 
 // An Apply is to be carried out as one: functions and position are stored in one
-// transaction, and [Replica.Applied] is told.
+// transaction, and [Replica.Applied] is told. A function that is not enabled need not
+// load to be taken: whatever runs under its name is to stop.
 type Apply struct {
 	Put    []Definition // the function has only name and revision where the node has that revision
 	Remove []Removal    // also of functions that the node does not run, whose state is to go
