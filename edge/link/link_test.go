@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -42,21 +43,34 @@ func admitAll(_ context.Context, p edge.Proof, _ string) edge.Verdict {
 // A hub is a real one on loopback, with TLS of its own authority, which does with each session
 // what serve says.
 type hub struct {
-	gate  *link.Gate
-	ca    *keys.Authority
-	addr  string
-	done  sync.WaitGroup
-	ended chan error // of Accept and Serve
+	gate   *link.Gate
+	ca     *keys.Authority
+	addr   string
+	answer http.HandlerFunc // instead of the gate's, or nil
+	done   sync.WaitGroup
+	ended  chan error // of Accept and Serve
 }
 
 // newHub starts a hub. What serve returns for a connection handles its messages.
 func newHub(t testing.TB, serve func(*link.Conn) func([]byte) error) *hub {
 	t.Helper()
-	ca, err := keys.OpenAuthority(filepath.Join(t.TempDir(), "ca.pem"), time.Now())
+	return newHubAt(t, newAuthority(t), time.Now(), serve)
+}
+
+// newAuthority returns one that was made five years ago.
+func newAuthority(t testing.TB) *keys.Authority {
+	t.Helper()
+	ca, err := keys.OpenAuthority(filepath.Join(t.TempDir(), "ca.pem"), time.Now().AddDate(-5, 0, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := ca.Server([]string{"127.0.0.1", "hub.example"}, nil)
+	return ca
+}
+
+// newHubAt starts a hub with the certificate that the authority makes at that time.
+func newHubAt(t testing.TB, ca *keys.Authority, then time.Time, serve func(*link.Conn) func([]byte) error) *hub {
+	t.Helper()
+	cert, err := ca.Server([]string{"127.0.0.1", "hub.example"}, func() time.Time { return then })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +83,10 @@ func newHub(t testing.TB, serve func(*link.Conn) func([]byte) error) *hub {
 	h.addr = l.Addr().String()
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if h.answer != nil {
+				h.answer(w, r)
+				return
+			}
 			conn, _, err := h.gate.Accept(w, r)
 			if err != nil {
 				h.ended <- err
@@ -141,5 +159,28 @@ func TestMessagesGoBothWaysInOrder(t *testing.T) {
 	}
 	if err, want := <-h.ended, "enough"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("at the hub Serve = %v, want the node's reason %q", err, want)
+	}
+}
+
+// TestTheReasonArrivesWhileMuchIsOnItsWay has the hub end a session in the middle of what the
+// node sends: a socket that is closed then answers with a reset, which overtakes the reason.
+func TestTheReasonArrivesWhileMuchIsOnItsWay(t *testing.T) {
+	h := newHub(t, func(*link.Conn) func([]byte) error {
+		return func([]byte) error { return errors.New("not like this") }
+	})
+	for range 10 {
+		conn, _, err := h.dialer(t).Dial(t.Context(), now(), edge.Proof{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 15 {
+			if err := conn.Send(make([]byte, 64<<10)); err != nil {
+				break // it has ended already
+			}
+		}
+		err = conn.Serve(t.Context(), func([]byte) error { return nil })
+		if left, ok := errors.AsType[*link.Left](err); !ok || left.Reason != "not like this" {
+			t.Fatalf("Serve = %v, want the hub's reason", err)
+		}
 	}
 }

@@ -72,6 +72,7 @@ const (
 type middle struct {
 	*wire
 	touch func(from side, n int, m message) []message
+	dead  func() bool // says that nothing gets through any more, not even an end; or nil
 
 	mu   sync.Mutex
 	seen [2][]message    // guarded by mu; by side
@@ -110,8 +111,12 @@ func newMiddle(t *testing.T, hub *wire, touch func(side, int, message) []message
 
 // pump passes on what comes from one side until that ends.
 func (m *middle) pump(s side, from, to *websocket.Conn) {
-	defer to.Close()
-	defer from.Close()
+	defer func() {
+		from.Close()
+		if m.dead == nil || !m.dead() {
+			to.Close()
+		}
+	}()
 	for n := 0; ; n++ {
 		kind, data, err := from.ReadMessage()
 		m.mu.Lock()
@@ -121,6 +126,12 @@ func (m *middle) pump(s side, from, to *websocket.Conn) {
 			m.seen[s] = append(m.seen[s], message{kind, slices.Clone(data)})
 		}
 		m.mu.Unlock()
+		if m.dead != nil && m.dead() {
+			if err != nil {
+				return
+			}
+			continue
+		}
 		if e, ok := errors.AsType[*websocket.CloseError](err); ok {
 			to.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(e.Code, e.Text), time.Now().Add(time.Second))
 		}
