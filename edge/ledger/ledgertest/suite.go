@@ -5,8 +5,11 @@
 package ledgertest
 
 import (
+	"crypto/sha256"
 	"testing"
+	"time"
 
+	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ledger"
 	"github.com/sedge-iot/sedge/functions"
 )
@@ -16,7 +19,7 @@ type Place func() (*ledger.Ledger, error)
 
 // Run runs the suite. Each test has a place of its own, which is empty.
 func Run(t *testing.T, place func(*testing.T) Place) {
-	for _, group := range []map[string]func(*testing.T, Place){changes} {
+	for _, group := range []map[string]func(*testing.T, Place){changes, nodes, dials, tokens, operators, audits, rollouts, plans} {
 		for name, run := range group {
 			t.Run(name, func(t *testing.T) { run(t, place(t)) })
 		}
@@ -57,13 +60,40 @@ func deploy(t *testing.T, l *ledger.Ledger, name, revision string) ledger.Result
 	return r
 }
 
-// must fails the test on an error and returns what there was beside it.
-func must[T any](v T, err error) func(*testing.T) T {
-	return func(t *testing.T) T {
-		t.Helper()
+// secret is what the tokens of a test are made with.
+var secret = []byte("a secret of a join token")
+
+// token makes a join token.
+func token(t *testing.T, l *ledger.Ledger, k edge.Token) {
+	t.Helper()
+	if k.Expires.IsZero() {
+		k.Expires = time.Now().Add(time.Hour)
+	}
+	if err := l.MakeToken(k, sha256.Sum256(secret), ada); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// proof is that of a machine which dials for the first time, with a token.
+func proof(name, token string) edge.Proof {
+	key := sha256.Sum256([]byte(name))
+	return edge.Proof{
+		Key: key[:], Counter: 1, Name: name, Version: "v1.0.0", Platform: "linux/arm/6",
+		Join: &edge.Join{Token: token, Secret: secret},
+	}
+}
+
+// join adds nodes with a token for as many.
+func join(t *testing.T, l *ledger.Ledger, names ...string) (list []edge.Node) {
+	t.Helper()
+	id := "for-" + names[0]
+	token(t, l, edge.Token{ID: id, Uses: len(names)})
+	for _, name := range names {
+		n, err := l.Join(proof(name, id), "192.0.2.1")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return v
+		list = append(list, n)
 	}
+	return list
 }
