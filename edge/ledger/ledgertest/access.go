@@ -186,3 +186,47 @@ func testAuditDryRun(t *testing.T, place Place) {
 		t.Errorf("Audit = %+v, %v, want none", list, err)
 	}
 }
+
+func testTampering(t *testing.T, place Place) {
+	fill(t, place)
+	for _, tt := range []struct {
+		query  string
+		broken ledger.BrokenError
+	}{
+		{`UPDATE audit SET detail = 'nothing' WHERE number = 1003`, ledger.BrokenError{Number: 1003}},
+		{`UPDATE audit SET hash = 'ab' WHERE number = 1002`, ledger.BrokenError{Number: 1002}},
+		{`UPDATE audit SET time = time + 1 WHERE number = 1001`, ledger.BrokenError{Number: 1001}},
+		{`DELETE FROM audit WHERE number = 1000`, ledger.BrokenError{Number: 1000, Missing: true}},
+		{`DELETE FROM audit WHERE number > 998`, ledger.BrokenError{Number: 999, Missing: true}},
+		{`UPDATE audit SET number = 1 + 998 WHERE number = 998`, ledger.BrokenError{Number: 998, Missing: true}},
+		{`DELETE FROM audit WHERE number = 1`, ledger.BrokenError{Number: 1, Missing: true}},
+		{`DELETE FROM audit`, ledger.BrokenError{Number: 1, Missing: true}},
+	} {
+		if err := place.Alter(tt.query); err != nil {
+			t.Fatal(err)
+		}
+		l, err := place.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = l.VerifyAudit(t.Context())
+		if broken, ok := errors.AsType[*ledger.BrokenError](err); !ok || *broken != tt.broken {
+			t.Errorf("%s: %v, want %v", tt.query, err, &tt.broken)
+		}
+		l.Close()
+	}
+}
+
+// fill makes a ledger with 1,005 entries of the audit log, more than Verify reads at once.
+func fill(t *testing.T, place Place) {
+	t.Helper()
+	l := place.open(t)
+	together(1005, func(int) {
+		if err := l.Note(ada, "try", "o", "why"); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := errors.Join(l.VerifyAudit(t.Context()), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -14,8 +14,11 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// A Place is where a ledger is: it opens it, again and again.
-type Place func() (*ledger.Ledger, error)
+// A Place is where a ledger is.
+type Place struct {
+	Open  func() (*ledger.Ledger, error) // again and again
+	Alter func(query string) error       // writes behind the ledger's back; it is closed by then
+}
 
 // Run runs the suite. Each test has a place of its own, which is empty.
 func Run(t *testing.T, place func(*testing.T) Place) {
@@ -29,7 +32,7 @@ func Run(t *testing.T, place func(*testing.T) Place) {
 // open opens the ledger for the length of the test.
 func (p Place) open(t *testing.T) *ledger.Ledger {
 	t.Helper()
-	l, err := p()
+	l, err := p.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
