@@ -83,7 +83,7 @@ func (l *Ledger) Steer(id int64, who Who, fn Steering) (r edge.Rollout, at edge.
 		if !changed {
 			return nil
 		}
-		r = fixed(was, next)
+		r = t.successor(was, next)
 		err = t.steer(was, r, removes, who)
 		at = t.at
 		return err
@@ -94,16 +94,16 @@ func (l *Ledger) Steer(id int64, who Who, fn Steering) (r edge.Rollout, at edge.
 	return r, at, nil
 }
 
-// fixed returns next with what never changes of a rollout.
-func fixed(was, next edge.Rollout) edge.Rollout {
+// successor returns next with what never changes of a rollout, and when it ended.
+func (t *tx) successor(was, next edge.Rollout) edge.Rollout {
 	next.ID, next.Function, next.From, next.To, next.By, next.Begun = was.ID, was.Function, was.From, was.To, was.By, was.Begun
+	if next.State.Over() {
+		next.Ended = t.now
+	}
 	return next
 }
 
 func (t *tx) steer(was, r edge.Rollout, removing int, who Who) error {
-	if r.State.Over() && r.Ended.IsZero() {
-		r.Ended = t.now
-	}
 	if err := t.putRollout(r); err != nil {
 		return err
 	}
@@ -204,11 +204,11 @@ type RolloutQuery struct {
 
 // Rollouts returns rollouts, newest first.
 func (l *Ledger) Rollouts(ctx context.Context, q RolloutQuery) (list []edge.Rollout, err error) {
-	where, args := `($1 = 0 OR id < $1)`, []any{q.Before, page(q.Limit)}
+	where, args := `id < $1`, []any{below(q.Before), page(q.Limit)}
 	if q.Function != "" {
 		where, args = where+` AND function = $3`, append(args, q.Function)
 	}
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		list, err = viewRollouts(ctx, tx, where+` ORDER BY id DESC LIMIT $2`, args...)
 		return err
 	})
@@ -220,7 +220,7 @@ func (l *Ledger) Rollouts(ctx context.Context, q RolloutQuery) (list []edge.Roll
 
 // Rollout returns the rollout with that id, or [ErrNotFound].
 func (l *Ledger) Rollout(ctx context.Context, id int64) (r edge.Rollout, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		list, err := viewRollouts(ctx, tx, `id = $1`, id)
 		if err == nil && len(list) == 0 {
 			err = ErrNotFound
