@@ -119,19 +119,19 @@ func (r *Replica) all() *Apply {
 // some is what is there of a step of which not all can be held at once. The node is then
 // nowhere that has a name.
 func (r *Replica) some() *Apply {
-	a := &Apply{Put: r.definitions(), Next: Synced{At: r.is.At, Functions: r.is.Functions}}
+	a := &Apply{Put: r.definitions(), Next: Synced{At: r.is.At}}
 	a.Next.At.Digest = ""
-	var put []Ref
-	for _, d := range a.Put {
-		ref, _ := find(r.next.put, d.Function.Name())
-		put = append(put, ref)
-	}
-	for _, was := range r.is.Functions {
-		if _, ok := find(put, was.Name); !ok {
-			put = append(put, was)
+	for _, ref := range r.next.put {
+		if puts(a, ref.Name) {
+			a.Next.Functions = append(a.Next.Functions, ref)
 		}
 	}
-	a.Next.Functions = byName(put)
+	for _, was := range r.is.Functions {
+		if !puts(a, was.Name) {
+			a.Next.Functions = append(a.Next.Functions, was)
+		}
+	}
+	a.Next.Functions = byName(a.Next.Functions)
 	a.Next.Unfit = r.stillUnfit(a)
 	return a
 }

@@ -46,7 +46,9 @@ func (r *Replica) whole(m *Whole) Output {
 		return r.say(KindWhole, m.At, no)
 	}
 	for _, ref := range p.to.Functions {
-		if was, ok := find(r.is.Functions, ref.Name); !ok || !same(was, ref) {
+		was, ok := find(r.is.Functions, ref.Name)
+		anew := r.is.At.Digest == "" && !r.has(ref)
+		if !ok || !same(was, ref) || anew {
 			p.put = append(p.put, ref)
 		}
 	}

@@ -54,9 +54,10 @@ type Result struct {
 	Err       error          // nothing of it was done
 }
 
-// NewReplica returns the replica of a node that is at synced. Where the position does not name the
-// functions, it is kept without the digest, and the hub tells the whole: so a node that
-// lost a function, or that wants to try one again that was unfit, leaves it out.
+// NewReplica returns the replica of a node that is at synced. Where the digest does not name
+// the functions it is left out, so that the hub tells the whole: a node whose store has
+// lost a function says what it has, and one on which an unfit function is to be tried again
+// leaves the digest out by itself.
 func NewReplica(synced Synced, policy Policy) *Replica {
 	if policy.Memory <= 0 {
 		policy.Memory = MaxBundle

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/sedge-iot/sedge/edge"
@@ -92,11 +93,11 @@ type AuditQuery struct {
 
 // Audit returns entries of the audit log, newest first.
 func (l *Ledger) Audit(ctx context.Context, q AuditQuery) (list []edge.AuditEntry, err error) {
-	where, args := `($1 = 0 OR number < $1)`, []any{q.Before, page(q.Limit)}
+	where, args := `number < $1`, []any{below(q.Before), page(q.Limit)}
 	if q.Object != "" {
 		where, args = where+` AND object = $3`, append(args, q.Object)
 	}
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		list, err = entries(ctx, tx, where+` ORDER BY number DESC LIMIT $2`, args...)
 		return err
 	})
@@ -104,6 +105,14 @@ func (l *Ledger) Audit(ctx context.Context, q AuditQuery) (list []edge.AuditEntr
 		return nil, fmt.Errorf("read audit log: %w", err)
 	}
 	return list, nil
+}
+
+// below returns the number that others are to be lower than.
+func below(before int64) int64 {
+	if before <= 0 {
+		return math.MaxInt64
+	}
+	return before
 }
 
 // page returns how many rows a caller gets that asked for limit.
@@ -150,7 +159,7 @@ func (e *BrokenError) Error() string {
 func (l *Ledger) VerifyAudit(ctx context.Context) error {
 	var at link
 	for ended := false; !ended; {
-		err := l.store.view(ctx, func(tx *sql.Tx) (err error) {
+		err := l.store.View(ctx, func(tx *sql.Tx) (err error) {
 			ended, err = follow(ctx, tx, &at)
 			return err
 		})

@@ -58,7 +58,7 @@ var (
 
 // A Ledger is an open book. Its methods may be called from several goroutines.
 type Ledger struct {
-	store     store
+	store     Store
 	keepAudit int64
 	gathering gathering
 	watching  watchers
@@ -96,11 +96,11 @@ func open(dir string) (*Ledger, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
 	}
-	return begin(&file{lock: lock, db: db})
+	return On(&file{lock: lock, db: db})
 }
 
-// begin returns the ledger in a store, in which it begins an epoch if there is none.
-func begin(s store) (*Ledger, error) {
+// On opens the ledger in s, in which it begins an epoch if there is none. It closes s.
+func On(s Store) (*Ledger, error) {
 	l := &Ledger{store: s, keepAudit: keepAudit}
 	if err := l.update(func(*tx) error { return nil }); err != nil {
 		return nil, errors.Join(fmt.Errorf("begin epoch: %w", err), l.Close())
@@ -109,11 +109,11 @@ func begin(s store) (*Ledger, error) {
 }
 
 // Close closes the ledger. What was changed stays.
-func (l *Ledger) Close() error { return l.store.close() }
+func (l *Ledger) Close() error { return l.store.Close() }
 
 // Functions returns the functions by name, and the position that this is.
 func (l *Ledger) Functions(ctx context.Context) (list []edge.Definition, at edge.Position, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		m, err := viewMeta(ctx, tx)
 		if err != nil {
 			return err
@@ -145,7 +145,7 @@ func (l *Ledger) Functions(ctx context.Context) (list []edge.Definition, at edge
 
 // Function returns one function as it is current, or [ErrNotFound].
 func (l *Ledger) Function(ctx context.Context, name string) (d edge.Definition, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		var body string
 		err := tx.QueryRowContext(ctx, `SELECT f.enabled, f.selector, r.body FROM functions f JOIN revisions r USING (name, revision)
 			WHERE name = $1`, name).Scan(&d.Enabled, &d.Selector, &body)
@@ -164,7 +164,7 @@ func (l *Ledger) Function(ctx context.Context, name string) (d edge.Definition, 
 // revision, which may be shortened. Its errors are [ErrNotFound] and
 // [ErrAmbiguous].
 func (l *Ledger) Revision(ctx context.Context, name, to string) (f functions.Function, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		revision, err := find(name, to, func(query string, args ...any) (*sql.Rows, error) {
 			return tx.QueryContext(ctx, query, args...)
 		})
@@ -187,7 +187,7 @@ func (l *Ledger) Revision(ctx context.Context, name, to string) (f functions.Fun
 // History returns what was done to a function, newest first; [ErrNotFound] if
 // there never was one of that name.
 func (l *Ledger) History(ctx context.Context, name string) (list []edge.Revision, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		list, err = viewHistory(ctx, tx, name)
 		return err
 	})
@@ -222,7 +222,7 @@ func viewHistory(ctx context.Context, tx *sql.Tx, name string) (list []edge.Revi
 
 // Position returns how far the ledger is.
 func (l *Ledger) Position(ctx context.Context) (at edge.Position, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		m, err := viewMeta(ctx, tx)
 		at = m.at
 		return err

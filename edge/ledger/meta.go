@@ -58,7 +58,7 @@ func viewMeta(ctx context.Context, tx *sql.Tx) (meta, error) {
 }
 
 // save writes what has changed since m was was.
-func (m meta) save(q querier, was meta) error {
+func (m meta) save(q Querier, was meta) error {
 	for _, row := range []struct {
 		name    string
 		changed bool

@@ -95,7 +95,7 @@ func (l *Ledger) Nodes(ctx context.Context, q NodeQuery) ([]edge.Node, error) {
 }
 
 func (l *Ledger) nodes(ctx context.Context, where string, args ...any) (list []edge.Node, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		list, err = viewNodes(ctx, tx, where, args...)
 		return err
 	})

@@ -59,7 +59,7 @@ func (l *Ledger) Operators(ctx context.Context) ([]edge.Operator, error) {
 }
 
 func (l *Ledger) operators(ctx context.Context, where string, args ...any) (list []edge.Operator, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT `+operatorColumns+` FROM operators WHERE `+where, args...)
 		if err != nil {
 			return err

@@ -30,7 +30,7 @@ type Placed struct {
 // Plan returns the plan, with the nodes that have changed after the revision since of
 // the ledger's position: 0 for all.
 func (l *Ledger) Plan(ctx context.Context, since int64) (p Plan, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		m, err := viewMeta(ctx, tx)
 		if err != nil {
 			return err

@@ -204,11 +204,11 @@ type RolloutQuery struct {
 
 // Rollouts returns rollouts, newest first.
 func (l *Ledger) Rollouts(ctx context.Context, q RolloutQuery) (list []edge.Rollout, err error) {
-	where, args := `($1 = 0 OR id < $1)`, []any{q.Before, page(q.Limit)}
+	where, args := `id < $1`, []any{below(q.Before), page(q.Limit)}
 	if q.Function != "" {
 		where, args = where+` AND function = $3`, append(args, q.Function)
 	}
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		list, err = viewRollouts(ctx, tx, where+` ORDER BY id DESC LIMIT $2`, args...)
 		return err
 	})
@@ -220,7 +220,7 @@ func (l *Ledger) Rollouts(ctx context.Context, q RolloutQuery) (list []edge.Roll
 
 // Rollout returns the rollout with that id, or [ErrNotFound].
 func (l *Ledger) Rollout(ctx context.Context, id int64) (r edge.Rollout, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		list, err := viewRollouts(ctx, tx, `id = $1`, id)
 		if err == nil && len(list) == 0 {
 			err = ErrNotFound

@@ -8,25 +8,28 @@ import (
 	"github.com/sedge-iot/sedge/edge/sqlite"
 )
 
-// A store is the database that the ledger is written in. Both engines read the
-// same SQL, with $1 for the first argument.
-type store interface {
-	// update runs fn within a transaction and commits it. Those of all programs
-	// that have the ledger open run one at a time. Where fn reports news, they
-	// are told of it.
-	update(fn func(querier) (news bool, err error)) error
-	// view runs fn on one state of the database.
-	view(ctx context.Context, fn func(*sql.Tx) error) error
-	// listen calls told when another program has committed news, and when that
-	// may have been missed, until ctx is done.
-	listen(ctx context.Context, told func())
-	close() error
+// A Store is the database that a ledger is written in: that of [Open] is SQLite, that
+// of package postgres PostgreSQL. Both read the same SQL, in which $1 is the first
+// argument, and have the same tables. Its methods may be called from several goroutines.
+type Store interface {
+	// Update runs fn within a transaction and commits it unless fn fails. Those of
+	// all programs that have the ledger open run one at a time, and each sees what
+	// those before have committed. If fn reports news, the others are told.
+	Update(fn func(Querier) (news bool, err error)) error
+	// View runs fn on one state of the database.
+	View(ctx context.Context, fn func(*sql.Tx) error) error
+	// Listen calls told when another program has committed news, and when that may
+	// have been missed, until ctx is done.
+	Listen(ctx context.Context, told func())
+	Close() error
 }
 
-// A querier is a transaction that writes. Rows are closed before the next call.
-type querier interface {
+// A Querier is a transaction that writes. Each query is one of a fixed few. Rows are
+// closed before the next call.
+type Querier interface {
 	Exec(query string, args ...any) (sql.Result, error)
 	Query(query string, args ...any) (*sql.Rows, error)
+	// Find scans the first row, and reports whether there was one.
 	Find(query string, args []any, into ...any) (bool, error)
 }
 
@@ -36,14 +39,14 @@ type file struct {
 	db   *sqlite.DB
 }
 
-func (f *file) update(fn func(querier) (bool, error)) error {
+func (f *file) Update(fn func(Querier) (bool, error)) error {
 	return f.db.Update(func(tx *sqlite.Tx) error {
 		_, err := fn(tx)
 		return err
 	})
 }
 
-func (f *file) view(ctx context.Context, fn func(*sql.Tx) error) error {
+func (f *file) View(ctx context.Context, fn func(*sql.Tx) error) error {
 	tx, err := f.db.Read().BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -52,6 +55,6 @@ func (f *file) view(ctx context.Context, fn func(*sql.Tx) error) error {
 	return fn(tx)
 }
 
-func (f *file) listen(ctx context.Context, _ func()) { <-ctx.Done() }
+func (f *file) Listen(ctx context.Context, _ func()) { <-ctx.Done() }
 
-func (f *file) close() error { return errors.Join(f.db.Close(), f.lock.Unlock()) }
+func (f *file) Close() error { return errors.Join(f.db.Close(), f.lock.Unlock()) }

@@ -92,7 +92,7 @@ func scanToken(scan func(...any) error, more ...any) (k edge.Token, err error) {
 // Tokens returns the join tokens, newest first, those of the last week among them
 // that are of no use any more.
 func (l *Ledger) Tokens(ctx context.Context) (list []edge.Token, err error) {
-	err = l.store.view(ctx, func(tx *sql.Tx) error {
+	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT `+tokenColumns+` FROM tokens ORDER BY made DESC, id`)
 		if err != nil {
 			return err

@@ -15,7 +15,7 @@ type Who struct {
 
 // A tx is a change of the ledger under way.
 type tx struct {
-	querier
+	Querier
 	now       time.Time
 	keepAudit int64
 	meta      // as it will be
@@ -26,8 +26,8 @@ type tx struct {
 // of it.
 func (l *Ledger) update(fn func(*tx) error) error {
 	told := false
-	err := l.store.update(func(q querier) (bool, error) {
-		t := &tx{querier: q, now: time.Now(), keepAudit: l.keepAudit}
+	err := l.store.Update(func(q Querier) (bool, error) {
+		t := &tx{Querier: q, now: time.Now(), keepAudit: l.keepAudit}
 		if err := t.begin(); err != nil {
 			return false, fmt.Errorf("read meta: %w", err)
 		}
@@ -67,6 +67,10 @@ func (t *tx) bump() int64 {
 	return t.at.Revision
 }
 
+// maxTogether is how many tasks share a transaction at most: over a network it is not to
+// take long.
+const maxTogether = 1_000
+
 // A gathering is what several callers want committed at about the same time: it
 // goes into one transaction, which costs one write to disk.
 type gathering struct {
@@ -93,15 +97,20 @@ func (l *Ledger) together(do func(*tx) error) error {
 
 	g.turn.Lock() // until those before have been committed; others gather meanwhile
 	defer g.turn.Unlock()
-	if own.done {
-		return own.err
+	for !own.done {
+		l.commit(g.take())
 	}
-	g.mu.Lock()
-	tasks := g.tasks
-	g.tasks = nil
-	g.mu.Unlock()
-	l.commit(tasks)
 	return own.err
+}
+
+// take returns the tasks that are next.
+func (g *gathering) take() []*task {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := min(len(g.tasks), maxTogether)
+	tasks := g.tasks[:n:n]
+	g.tasks = g.tasks[n:]
+	return tasks
 }
 
 // commit commits all tasks at once, or each of them alone if one does not let it.

@@ -32,7 +32,7 @@ func (l *Ledger) Watch(ctx context.Context, changed func()) {
 
 	var listening sync.WaitGroup
 	defer listening.Wait()
-	listening.Go(func() { l.store.listen(ctx, func() { signal(news) }) })
+	listening.Go(func() { l.store.Listen(ctx, func() { signal(news) }) })
 	for {
 		changed()
 		select {

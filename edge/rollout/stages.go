@@ -31,7 +31,7 @@ func Usual() edge.Gate {
 // written. The error is an [*edge.Error] that is Invalid.
 func Stages(text string) ([]edge.Stage, error) {
 	if len(text) > maxText {
-		return nil, invalid("", "stages: %d bytes, at most %d are taken", len(text), maxText)
+		return nil, invalid(stagesHint, "stages: %d bytes, at most %d are taken", len(text), maxText)
 	}
 	var stages []edge.Stage
 	for part := range strings.SplitSeq(text, ",") {
@@ -64,7 +64,7 @@ func parseStage(text string) (edge.Stage, bool) {
 // checkStages refuses stages that do not rise to all.
 func checkStages(stages []edge.Stage) error {
 	if len(stages) > MaxStages {
-		return invalid("", "%d stages, at most %d are taken", len(stages), MaxStages)
+		return invalid("fewer stages, each for more nodes, tell as much", "%d stages, at most %d are taken", len(stages), MaxStages)
 	}
 	var count int
 	var percent float64

@@ -30,7 +30,7 @@ func Parse(text string) (Selector, error) {
 	if err != nil {
 		return Selector{}, &edge.Error{
 			Code:    edge.Invalid,
-			Message: fmt.Sprintf("selector %q: %v", text, err),
+			Message: fmt.Sprintf("selector %.200q: %v", text, err),
 			Hint:    "write it as kubectl takes it, such as site=home,room in (hall,attic),!spare",
 		}
 	}
@@ -86,12 +86,14 @@ func bounded(what, text string) error {
 		return &edge.Error{
 			Code:    edge.TooLarge,
 			Message: fmt.Sprintf("the %s has %d bytes, at most %d are taken", what, len(text), MaxText),
+			Hint:    "choose by fewer labels, or by one that all of them have",
 		}
 	}
 	if i := strings.IndexFunc(text, func(r rune) bool { return r < ' ' && !strings.ContainsRune("\t\r\n", r) }); i >= 0 {
 		return &edge.Error{
 			Code:    edge.Invalid,
-			Message: fmt.Sprintf("the %s %q has a control character at byte %d", what, text, i),
+			Message: fmt.Sprintf("the %s %.80q has a control character at byte %d", what, text, i),
+			Hint:    "write it by hand: what was pasted brought more than can be seen",
 		}
 	}
 	return nil
