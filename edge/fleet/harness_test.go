@@ -129,7 +129,7 @@ func (h *hub) token(with edge.Token) *edge.Join {
 // where it is placed.
 func function(t *testing.T, name, code string, nodes map[string]string) functions.Function {
 	t.Helper()
-	text := fmt.Sprintf("apiVersion: sedge.dev/v1\nkind: Function\nmetadata: {name: %s}\nspec:\n  runtime: javascript\n  source: {inline: %q}\n  triggers: [{mqtt: {topic: a/b}}]\n", name, code)
+	text := fmt.Sprintf("apiVersion: sedge.dev/v1\nkind: Function\nmetadata: {name: %s}\nspec:\n  runtime: javascript\n  source: {path: index.js}\n  triggers: [{mqtt: {topic: a/b}}]\n", name)
 	if len(nodes) > 0 {
 		text += "  placement: {nodes: {"
 		for _, key := range slices.Sorted(maps.Keys(nodes)) {
@@ -141,7 +141,7 @@ func function(t *testing.T, name, code string, nodes map[string]string) function
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := functions.New(m, "")
+	f, err := functions.New(m, code)
 	if err != nil {
 		t.Fatal(err)
 	}
