@@ -45,6 +45,7 @@ type Fleet struct {
 	mu       sync.Mutex
 	nodes    map[string]*node       // by id; guarded by mu, with what they hold
 	plan     *plan                  // guarded by mu; nil until the ledger has been read
+	reads    int64                  // of the ledger, begun; guarded by mu
 	rollouts map[int64]edge.Rollout // under way, with the counts that the ledger does not keep; guarded by mu
 	stir     chan struct{}          // closed and replaced when something changes that somebody waits for; guarded by mu
 	waiting  int                    // how many do; guarded by mu
@@ -83,7 +84,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	f.running.Store(true)
+	f.ready(true)
 	group.Go(func() error { f.Ledger.Watch(ctx, f.Changed); return nil })
 	group.Go(func() error { f.follow(ctx); return nil })
 	group.Go(func() error { f.serve(ctx); return nil })
@@ -141,10 +142,29 @@ func (f *Fleet) serve(ctx context.Context) {
 		case s := <-f.arrivals:
 			sessions.Go(func() { s.run(ctx) })
 		case <-ctx.Done():
-			f.running.Store(false)
+			f.ready(false)
 			return
 		}
 	}
+}
+
+// ready says whether nodes are let in.
+func (f *Fleet) ready(on bool) {
+	f.running.Store(on)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changedLocked()
+}
+
+// Check says whether nodes are let in, and whether the hub knows less than they do.
+func (f *Fleet) Check() edge.Check {
+	c := edge.Check{Name: "fleet", OK: f.running.Load()}
+	if !c.OK {
+		c.Why = "nodes are not let in yet"
+	} else if err := f.Behind(); err != nil {
+		c.Why = err.Error()
+	}
+	return c
 }
 
 // changedLocked wakes those who wait for something.

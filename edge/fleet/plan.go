@@ -57,13 +57,7 @@ type match struct {
 // A group is what the nodes run that run the same.
 type group struct {
 	refs []edge.Ref
-	sets map[terms]*edge.Set
-}
-
-// terms are what tells the sets of a group apart.
-type terms struct {
-	confirmed bool
-	accepts   string
+	sets map[bool]*edge.Set // by whether an operator knows what their nodes lose on the way
 }
 
 // A looker gives the card of a revision of a function.
@@ -191,7 +185,7 @@ func (p *plan) grouped(list []choice) *group {
 	}
 	g := p.groups[string(key)]
 	if g == nil {
-		g = &group{refs: p.refs(list), sets: map[terms]*edge.Set{}}
+		g = &group{refs: p.refs(list), sets: map[bool]*edge.Set{}}
 		p.groups[string(key)] = g
 	}
 	return g
@@ -221,32 +215,27 @@ func (p *plan) group(n *node) *group {
 // set returns the set of a node that is where n.is.At says. What its way there takes
 // away is confirmed if an operator knew of everything that was taken away since.
 func (p *plan) set(n *node) (*edge.Set, error) {
-	g, t := p.group(n), p.terms(n)
-	if s := g.sets[t]; s != nil {
+	g, confirmed := p.group(n), p.confirmed(n)
+	if s := g.sets[confirmed]; s != nil {
 		return s, nil
 	}
-	all := edge.Terms{Purged: p.purged}
-	if t.accepts != "" {
-		all.Accepts = []string{t.accepts}
+	terms := edge.Terms{Purged: p.purged, Accepts: p.givenUp}
+	if confirmed {
+		terms.Confirmed = p.at.Revision
 	}
-	if t.confirmed {
-		all.Confirmed = p.at.Revision
-	}
-	s, err := edge.NewSet(p.at, g.refs, all)
+	s, err := edge.NewSet(p.at, g.refs, terms)
 	if err != nil {
 		return nil, fmt.Errorf("of node %s: %w", n.is.Name, err)
 	}
-	g.sets[t] = s
+	g.sets[confirmed] = s
 	return s, nil
 }
 
-func (p *plan) terms(n *node) terms {
-	at := n.is.At
-	switch {
-	case at.Epoch == p.at.Epoch:
-		return terms{confirmed: at.Revision >= max(p.since, p.sinceOf[n.is.ID])}
-	case slices.Contains(p.givenUp, at.Epoch):
-		return terms{confirmed: true, accepts: at.Epoch} // whoever gave the epoch up knew that what came after it goes
+// confirmed reports whether an operator knew of all that was taken away since the node
+// was last told. Who gave an epoch up knew that what came after it goes.
+func (p *plan) confirmed(n *node) bool {
+	if n.is.At.Epoch == p.at.Epoch {
+		return n.is.At.Revision >= max(p.since, p.sinceOf[n.is.ID])
 	}
-	return terms{}
+	return slices.Contains(p.givenUp, n.is.At.Epoch)
 }

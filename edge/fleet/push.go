@@ -39,6 +39,7 @@ func (f *Fleet) follow(ctx context.Context) {
 func (f *Fleet) refresh(ctx context.Context) error {
 	f.mu.Lock()
 	was := f.hubAtLocked()
+	f.reads++
 	f.mu.Unlock()
 	read, err := f.Ledger.Plan(ctx, was.Revision)
 	if err != nil {
@@ -83,8 +84,12 @@ func (f *Fleet) put(next *plan, changed []edge.Node) (sessions []*session) {
 		n.take(is)
 	}
 	for id, n := range f.nodes {
-		if n.session != nil && !n.member() {
+		switch {
+		case n.session == nil || n.member():
+		case n.session.seated < f.reads:
 			n.session.conn.Close(outcast(&n.is))
+		default: // it may have been approved since the ledger was read
+			f.Changed()
 		}
 		if n.session == nil && (n.is.Standing == "" || n.is.Standing == edge.Departed) {
 			delete(f.nodes, id)

@@ -23,6 +23,8 @@ type session struct {
 	calls calls
 	slot  int // the second of a beat that is its turn
 
+	seated int64 // the last read of the ledger that had begun before; guarded by Fleet.mu
+
 	reported bool // the first report has come; of the receiving goroutine
 
 	mu   sync.Mutex // taken before Fleet.mu, where both are
@@ -67,6 +69,7 @@ func (f *Fleet) seat(s *session) bool {
 		}
 		n.session.conn.Close("another session of this node has begun")
 	}
+	s.seated = f.reads
 	n.session, n.dirty, n.refusal = s, true, nil
 	n.is.Counter, n.is.Address, n.is.Seen = s.proof.Counter, s.from, time.Now()
 	n.is.Version, n.is.Platform = clipped(s.proof.Version), clipped(s.proof.Platform)
