@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -139,7 +140,8 @@ type sandbox struct {
 	mu       sync.Mutex
 	handlers map[string]handler
 	starts   int
-	fail     error // what Start returns, or nil
+	fail     error            // what Start returns, or nil
+	unfit    map[string]error // the same, of single functions
 	live     []*instance
 }
 
@@ -156,11 +158,35 @@ func (s *sandbox) refuse(err error) {
 	s.fail = err
 }
 
+// refuseOne makes every start of that function fail with err.
+func (s *sandbox) refuseOne(name string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unfit == nil {
+		s.unfit = map[string]error{}
+	}
+	s.unfit[name] = err
+}
+
+// living returns the runners that have not ended.
+func (s *sandbox) living() (list []*instance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.live {
+		select {
+		case <-i.ended:
+		default:
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
 func (s *sandbox) Start(_ context.Context, f functions.Function) (functions.Instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fail != nil {
-		return nil, s.fail
+	if err := cmp.Or(s.fail, s.unfit[f.Name()]); err != nil {
+		return nil, err
 	}
 	s.starts++
 	i := &instance{handle: s.handlers[f.Name()], ended: make(chan struct{})}
