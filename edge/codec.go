@@ -35,7 +35,11 @@ type envelope struct {
 
 // Encode returns a message as it is sent: a JSON object of its kind and its body.
 // The error names what cannot be sent: text that is not JSON, or more than MaxMessage.
+// What a [Set] has made is encoded once; the result must not be changed.
 func Encode(m Message) ([]byte, error) {
+	if text := encoded(m); text != nil {
+		return text, nil
+	}
 	body, err := json.Marshal(m)
 	if err == nil {
 		body, err = json.Marshal(envelope{m.Kind(), body})
@@ -47,6 +51,17 @@ func Encode(m Message) ([]byte, error) {
 		return nil, fmt.Errorf("encode %s: %d bytes, at most %d are sent", m.Kind(), len(body), MaxMessage)
 	}
 	return body, nil
+}
+
+// encoded returns what a message of a set was encoded to, or nil.
+func encoded(m Message) []byte {
+	switch m := m.(type) {
+	case *Whole:
+		return m.text
+	case *Delta:
+		return m.text
+	}
+	return nil
 }
 
 // Decode reads a message. Fields that it does not know it passes over; of a kind that

@@ -73,6 +73,8 @@ type Whole struct {
 	Purged    []Removal `json:"purged,omitempty"`    // functions of old whose state goes too, should the node have any
 	Accepts   string    `json:"accepts,omitempty"`   // an epoch that an operator has given up: who is in it may go back from it to At
 	Confirmed bool      `json:"confirmed,omitempty"` // an operator knows how many functions this takes away
+
+	text []byte // as it is sent, if a Set has made it
 }
 
 // A Delta leads a node from one position to the next. A node that is not at From
@@ -83,6 +85,8 @@ type Delta struct {
 	Put       []Ref     `json:"put,omitempty"`
 	Remove    []Removal `json:"remove,omitempty"`
 	Confirmed bool      `json:"confirmed,omitempty"` // as of Whole
+
+	text []byte // as of Whole
 }
 
 // A Chunk is a piece of a function as JSON, for a [Fetch].
@@ -94,7 +98,9 @@ type Chunk struct {
 }
 
 // A Current says that all is still as at At, and what time it is at the hub. It comes
-// at least every [BeatTime], so that a node knows that it is not kept from news.
+// at least every [BeatTime], so that a node knows that it is not kept from news. One
+// whose At is nobody's says nothing but the time: the hub waits for the node, or has
+// nothing for it.
 type Current struct {
 	At   Position  `json:"at"`
 	Time time.Time `json:"time"`
@@ -154,6 +160,7 @@ const (
 	RefusedUnsigned  RefusalReason = "unsigned"  // the node wants operators' signatures, and one is missing or wrong
 	RefusedContent   RefusalReason = "content"   // a function is not what its revision says, too large or not to be had
 	RefusedHeld      RefusalReason = "held"      // the node's owner lets it take nothing now
+	RefusedFailed    RefusalReason = "failed"    // the node could not store it: it says where it is before it tries again
 )
 
 // A Fetch asks for the function of a revision from an offset on.
