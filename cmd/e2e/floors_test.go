@@ -32,10 +32,10 @@ var sedge = house{
 	top:    []string{"cmd", "agent", "edge", "devices", "functions", "installer", "arm"},
 	built:  []string{"bin", "dist"},
 	floors: [][]string{
-		{"devices", "edge/sqlite", "edge/kube", "functions/pod/keeper", "functions/runner/walls", "arm", "cmd/settings"},
+		{"devices", "edge/sqlite", "edge/kube", "edge/keys", "functions/pod/keeper", "functions/runner/walls", "arm", "cmd/settings"},
 		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim", "arm/image", "installer/k3s"},
 		{"installer/k3s/helmchart", "edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
-		{"agent/store", "edge/ledger", "edge/client", "edge/cluster", "edge/ops", "functions/process", "functions/pod"},
+		{"agent/store", "edge/ledger", "edge/client", "edge/cluster", "edge/ops", "edge/link", "functions/process", "functions/pod"},
 		{"agent", "edge/hub"},
 		{"cmd/node"},
 		{"cmd/sedge", "cmd/sedge-agent", "cmd/images"},
@@ -44,6 +44,7 @@ var sedge = house{
 	homes: map[string][]string{
 		"github.com/eclipse/paho.mqtt.golang":    {"devices/mqtt", "cmd/e2e/bench"},
 		"github.com/mochi-mqtt/server/v2":        {"devices/broker"},
+		"github.com/gorilla/websocket":           {"edge/link"},
 		"modernc.org/sqlite":                     {"edge/sqlite"},
 		"k8s.io":                                 {"edge/kube"},
 		"github.com/dop251/goja":                 {"functions/runner/javascript"},
