@@ -82,9 +82,8 @@ type Agent struct {
 	logs    *ring[edge.LogLine]
 	work    sync.WaitGroup // starts, closings and loads of functions
 
-	changing sync.Mutex            // held while a definition is changed
-	synced   edge.Synced           // what the hub has told last; guarded by changing
-	unfit    map[string]edge.Unfit // what of that is not run, but for what was given up; guarded by changing
+	changing sync.Mutex  // held while a definition is changed
+	synced   edge.Synced // what the hub has told last; guarded by changing
 
 	mu        sync.Mutex
 	functions map[string]*function // guarded by mu; a removed one stays until its publishes are out
@@ -106,7 +105,6 @@ func New(cfg Config) (*Agent, error) {
 		trail:     newRing[edge.Step](1024),
 		logs:      newRing[edge.LogLine](1024),
 		functions: map[string]*function{},
-		unfit:     map[string]edge.Unfit{},
 	}
 	a.timers = newTimers(a)
 	a.own = newEar(a, cfg.Bus, false)

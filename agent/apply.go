@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/sedge-iot/sedge/agent/store"
@@ -14,19 +13,15 @@ import (
 
 // Apply carries out a step that the hub has told, and stores it and where it leads in
 // one transaction: after a crash the node has taken all of it or nothing. What does not
-// load is left out, and what ran before under that name still runs; unfit is all that
-// the node was told, up to next, and does not run. discarded says how many deliveries
-// waited for what was removed, by function. With an error nothing has changed.
+// load is left out and returned, and what ran before under that name still runs. discarded
+// says how many deliveries waited for what was removed, by function. With an error
+// nothing has changed.
 //
 // A definition whose function has no manifest but a name is of the revision that the
 // node has. Functions that are not the hub's are not touched.
 func (a *Agent) Apply(ctx context.Context, put []edge.Definition, remove []edge.Removal, next edge.Synced) (unfit []edge.Unfit, discarded map[string]int, err error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	told := maps.Clone(a.unfit)
-	for _, r := range remove {
-		delete(told, r.Name)
-	}
 	remove = slices.DeleteFunc(slices.Clone(remove), func(r edge.Removal) bool {
 		stays := slices.ContainsFunc(put, func(d edge.Definition) bool { return d.Function.Name() == r.Name })
 		f := a.function(r.Name)
@@ -34,72 +29,48 @@ func (a *Agent) Apply(ctx context.Context, put []edge.Definition, remove []edge.
 	})
 	candidates := a.candidates(ctx, put)
 	for _, c := range candidates {
-		delete(told, c.f.name)
 		if c.fault != nil {
-			told[c.f.name] = edge.Unfit{Name: c.f.name, Revision: c.told, Error: c.fault}
+			unfit = append(unfit, edge.Unfit{Name: c.f.name, Revision: c.told, Error: c.fault})
 		}
 	}
-	at := &store.Synced{Synced: next, Unfit: sorted(told)}
-	discarded, err = a.change(ctx, candidates, remove, at)
+	discarded, err = a.change(ctx, candidates, remove, &next)
 	if err != nil {
 		return nil, nil, err
 	}
-	a.synced, a.unfit = next, told
-	return a.notRun(), discarded, nil
+	a.synced = next
+	return unfit, discarded, nil
 }
 
-// Synced returns where the node is with the hub, and what of that it does not run. If
-// what it has is not what the hub has told last, since the store was damaged or the hub
-// is new to it, the position is nobody's: then all has to be told again.
-func (a *Agent) Synced() (edge.Synced, []edge.Unfit) {
+// Synced returns where the node is with the hub, for the [edge.Replica] that goes on
+// from there. What the node has of it is what counts: where that is not what was told,
+// since it could not be run, the store was damaged, or the hub is new to the node, it
+// does not fit the position, and the hub tells the whole.
+func (a *Agent) Synced() edge.Synced {
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	has := edge.Synced{}
+	told := map[string]edge.Ref{}
+	for _, r := range a.synced.Functions {
+		told[r.Name] = r
+	}
+	has := edge.Synced{At: a.synced.At}
 	for _, f := range a.all() {
-		if d := f.definition(); !f.removed.Load() && d.Origin == "" {
-			has.Functions = append(has.Functions, edge.Ref{Name: f.name, Revision: d.Function.Revision, Enabled: d.Enabled})
+		d := f.definition()
+		if f.removed.Load() || d.Origin != "" {
+			continue
 		}
+		ref := told[f.name]
+		switch {
+		case ref.Revision == d.Function.Revision:
+		case d.Bad != "" && ref.Revision == d.Bad:
+			has.Unfit = append(has.Unfit, edge.Unfit{Name: f.name, Revision: d.Bad, Error: gaveUp(d)})
+		default:
+			ref = edge.Ref{Name: f.name, Revision: d.Function.Revision, Enabled: d.Enabled}
+		}
+		has.Functions = append(has.Functions, ref)
 	}
 	slices.SortFunc(has.Functions, func(x, y edge.Ref) int { return cmp.Compare(x.Name, y.Name) })
-	if !a.asTold(has.Functions) {
-		return has, nil
-	}
-	return a.synced, a.notRun()
-}
-
-// asTold reports whether these functions are what the hub has told, but for those
-// that it has told in vain.
-func (a *Agent) asTold(has []edge.Ref) bool {
-	left := map[string]edge.Ref{}
-	for _, r := range has {
-		left[r.Name] = r
-	}
-	vain := map[string]functions.Revision{}
-	for _, u := range a.notRun() {
-		vain[u.Name] = u.Revision
-	}
-	for _, r := range a.synced.Functions {
-		if left[r.Name].Revision != r.Revision && vain[r.Name] != r.Revision {
-			return false
-		}
-		delete(left, r.Name)
-	}
-	return len(left) == 0
-}
-
-// notRun returns what the hub has told and the node does not run, by name.
-func (a *Agent) notRun() []edge.Unfit {
-	all := maps.Clone(a.unfit)
-	for _, f := range a.all() {
-		if d := f.definition(); !f.removed.Load() && d.Origin == "" && d.Bad != "" {
-			all[f.name] = edge.Unfit{Name: f.name, Revision: d.Bad, Error: gaveUp(d)}
-		}
-	}
-	return sorted(all)
-}
-
-func sorted(unfit map[string]edge.Unfit) []edge.Unfit {
-	return slices.SortedFunc(maps.Values(unfit), func(x, y edge.Unfit) int { return cmp.Compare(x.Name, y.Name) })
+	slices.SortFunc(has.Unfit, func(x, y edge.Unfit) int { return cmp.Compare(x.Name, y.Name) })
+	return has
 }
 
 // Put makes d the definition of its function, new or changed. A revision that
@@ -158,7 +129,7 @@ func (a *Agent) Try(ctx context.Context, fn functions.Function) error {
 
 // change stores the candidates, the removals and where they lead in one transaction,
 // and puts them in force. With an error all is as before. changing must be held.
-func (a *Agent) change(ctx context.Context, put []*candidate, remove []edge.Removal, at *store.Synced) (discarded map[string]int, err error) {
+func (a *Agent) change(ctx context.Context, put []*candidate, remove []edge.Removal, at *edge.Synced) (discarded map[string]int, err error) {
 	d := store.Definitions{Remove: remove, Synced: at}
 	var gone []*function
 	for _, r := range remove {

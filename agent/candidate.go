@@ -54,7 +54,7 @@ func (a *Agent) candidate(ctx context.Context, d edge.Definition) *candidate {
 	case bare && same:
 		c.Definition.Function, c.plan = has.Function, plan
 	case bare:
-		return c.keep(has, plan, a.missing(f.name, c.told))
+		return c.keep(has, plan, invalid(f.name, fmt.Errorf("this node does not have revision %s", c.told.Short())))
 	default:
 		if c.plan, c.fault = a.compile(d.Function); c.fault != nil {
 			return c
@@ -86,14 +86,6 @@ func (c *candidate) keep(has store.Function, p *plan, fault *edge.Error) *candid
 		c.Enabled, c.plan = enabled, p
 	}
 	return c
-}
-
-// missing says why the node lacks a revision that it was told before.
-func (a *Agent) missing(name string, revision functions.Revision) *edge.Error {
-	if u := a.unfit[name]; u.Revision == revision {
-		return u.Error
-	}
-	return invalid(name, fmt.Errorf("this node does not have revision %s", revision.Short()))
 }
 
 // compile checks a function and makes its plan.

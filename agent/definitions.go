@@ -21,13 +21,8 @@ func (a *Agent) recover() error {
 		return err
 	}
 	a.seq.Store(max(r.NextSeq, r.NextSent))
-	at, err := a.Store.Synced()
-	if err != nil {
+	if a.synced, err = a.Store.Synced(); err != nil {
 		return err
-	}
-	a.synced = at.Synced
-	for _, u := range at.Unfit {
-		a.unfit[u.Name] = u
 	}
 	for _, d := range defs {
 		p, err := newPlan(d.Function, a.Node)

@@ -141,7 +141,8 @@ type sandbox struct {
 	handlers map[string]handler
 	starts   int
 	fail     error            // what Start returns, or nil
-	unfit    map[string]error // the same, of single functions
+	unfit    map[string]error // the same, of single functions and revisions
+	makers   map[string]func(functions.Function) handler
 	live     []*instance
 }
 
@@ -151,6 +152,16 @@ func (s *sandbox) set(name string, h handler) {
 	s.handlers[name] = h
 }
 
+// setMaker has a function run by what make returns for its revision.
+func (s *sandbox) setMaker(name string, make func(functions.Function) handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.makers == nil {
+		s.makers = map[string]func(functions.Function) handler{}
+	}
+	s.makers[name] = make
+}
+
 // refuse makes every start fail with err.
 func (s *sandbox) refuse(err error) {
 	s.mu.Lock()
@@ -158,7 +169,7 @@ func (s *sandbox) refuse(err error) {
 	s.fail = err
 }
 
-// refuseOne makes every start of that function fail with err.
+// refuseOne makes every start of that function or revision fail with err.
 func (s *sandbox) refuseOne(name string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,11 +196,15 @@ func (s *sandbox) living() (list []*instance) {
 func (s *sandbox) Start(_ context.Context, f functions.Function) (functions.Instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := cmp.Or(s.fail, s.unfit[f.Name()]); err != nil {
+	if err := cmp.Or(s.fail, s.unfit[f.Name()], s.unfit[string(f.Revision)]); err != nil {
 		return nil, err
 	}
 	s.starts++
-	i := &instance{handle: s.handlers[f.Name()], ended: make(chan struct{})}
+	handle := s.handlers[f.Name()]
+	if make := s.makers[f.Name()]; make != nil {
+		handle = make(f)
+	}
+	i := &instance{handle: handle, ended: make(chan struct{})}
 	s.live = append(s.live, i)
 	return i, nil
 }

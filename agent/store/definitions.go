@@ -27,7 +27,7 @@ import (
 //
 // A row of table meta is a single value:
 //
-//	synced    what the hub has told and where that leads, as JSON: see Synced
+//	synced    what the hub has told and where that leads, an edge.Synced as JSON
 //	session   the present generation of the broker's session
 //	versions  versions of state below this one may be in use
 //	clock     what the clocks showed when something expiring was written last
@@ -47,17 +47,11 @@ type Function struct {
 	Why  string             // Bad was given up
 }
 
-// A Synced is where the node is with the hub, and what of that it cannot run.
-type Synced struct {
-	edge.Synced
-	Unfit []edge.Unfit `json:"unfit,omitempty"`
-}
-
 // Definitions are a change of what the node is told to run.
 type Definitions struct {
 	Put    []Function     // new or changed; Good is as MarkGood has it
 	Remove []edge.Removal // with what waits for them, see [Store.Define]
-	Synced *Synced        // where this leads, if the hub has told it; nil: as before
+	Synced *edge.Synced   // where this leads, if the hub has told it; nil: as before
 }
 
 // Functions returns the functions that the node is told to run, by name. One
@@ -117,7 +111,7 @@ func (s *Store) function(name, revision string) (f functions.Function, err error
 
 // Synced returns where the node is with the hub: the zero value if it was never
 // told, or if the store was damaged since.
-func (s *Store) Synced() (at Synced, err error) {
+func (s *Store) Synced() (at edge.Synced, err error) {
 	err = each(s.db, func(row row) error {
 		var value []byte
 		if err := row.Scan(&value); err != nil {
@@ -126,7 +120,7 @@ func (s *Store) Synced() (at Synced, err error) {
 		return json.Unmarshal(value, &at)
 	}, `SELECT value FROM meta WHERE name = ?`, metaSynced)
 	if err != nil {
-		return Synced{}, fmt.Errorf("read position: %w", err)
+		return edge.Synced{}, fmt.Errorf("read position: %w", err)
 	}
 	return at, nil
 }

@@ -57,12 +57,10 @@ func TestDefinitionsAreKeptWithTheirPosition(t *testing.T) {
 	b.Origin = edge.FromCluster
 	put(t, s, define("old", "o1", true))
 	put(t, s, a)
-	at := store.Synced{
-		Synced: edge.Synced{
-			At:        edge.Position{Epoch: "e", Revision: 2, Digest: "d"},
-			Functions: []edge.Ref{{Name: "a", Revision: "a1", Enabled: true}, {Name: "b", Revision: "b2"}},
-		},
-		Unfit: []edge.Unfit{{Name: "b", Revision: "b2", Error: &edge.Error{Code: edge.Invalid, Message: "no"}}},
+	at := edge.Synced{
+		At:        edge.Position{Epoch: "e", Revision: 2, Digest: "d"},
+		Functions: []edge.Ref{{Name: "a", Revision: "a1", Enabled: true}, {Name: "b", Revision: "b2"}},
+		Unfit:     []edge.Unfit{{Name: "b", Revision: "b2", Error: &edge.Error{Code: edge.Invalid, Message: "no"}}},
 	}
 	step := store.Definitions{Put: []store.Function{{Definition: b}}, Remove: []edge.Removal{{Name: "old"}}, Synced: &at}
 	if err := s.Define(step); err != nil {
