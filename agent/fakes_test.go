@@ -17,6 +17,7 @@ import (
 type bus struct {
 	mu       sync.Mutex
 	hear     func(devices.Message)
+	heard    chan struct{} // closed once hear is set; or nil
 	filters  []string
 	sent     []string // topic=payload, in order, all attempts
 	lose     int      // so many publishes to come are lost
@@ -31,6 +32,9 @@ func (b *bus) Run(ctx context.Context, hear func(devices.Message)) error {
 	b.mu.Lock()
 	b.hear = hear
 	b.mu.Unlock()
+	if b.heard != nil {
+		close(b.heard)
+	}
 	<-ctx.Done()
 	return nil
 }
