@@ -117,7 +117,7 @@ func (f *Feed) heardRefusal(r *Refusal) []Message {
 	if f.step != nil {
 		of = f.to
 	}
-	if !f.heard || of == nil || r.To != of.at {
+	if !f.heard || of == nil || r.To != of.at || f.step == nil && f.InStep() {
 		return nil
 	}
 	kept := *r

@@ -11,9 +11,15 @@ import (
 // A larder holds functions that were fetched and not yet applied, also while there is
 // no hub. It is bounded: Policy.Memory and one function more, and a part of another.
 type larder struct {
-	ready  map[functions.Revision]functions.Function
-	weight int // bytes of them as JSON
+	ready  map[functions.Revision]jar
+	weight int // of all that is ready
 	part   part
+}
+
+// A jar is one function that is ready.
+type jar struct {
+	function functions.Function
+	weight   int // bytes as JSON
 }
 
 // A part is what is there of a function that is being fetched.
@@ -32,10 +38,10 @@ func (l *larder) keep(refs []Ref) {
 	wanted := func(revision functions.Revision) bool {
 		return slices.ContainsFunc(refs, func(r Ref) bool { return r.Revision == revision })
 	}
-	for revision := range l.ready {
+	for revision, jar := range l.ready {
 		if !wanted(revision) {
-			l.drop()
-			break
+			delete(l.ready, revision)
+			l.weight -= jar.weight
 		}
 	}
 	if !wanted(l.part.revision) {
@@ -48,9 +54,9 @@ func (l *larder) drop() { l.ready, l.weight = nil, 0 }
 
 func (l *larder) store(f functions.Function, weight int) {
 	if l.ready == nil {
-		l.ready = map[functions.Revision]functions.Function{}
+		l.ready = map[functions.Revision]jar{}
 	}
-	l.ready[f.Revision] = f
+	l.ready[f.Revision] = jar{f, weight}
 	l.weight += weight
 	l.part = part{}
 }
@@ -65,18 +71,25 @@ func (r *Replica) content(ref Ref) (f functions.Function, ok bool) {
 	if f := r.next.inline[ref.Revision]; f != nil {
 		return *f, true
 	}
-	f, ok = r.larder.ready[ref.Revision]
-	return f, ok
+	kept, ok := r.larder.ready[ref.Revision]
+	return kept.function, ok
 }
 
-// lacking returns the first ref of which the function is not there.
-func (r *Replica) lacking() (Ref, bool) {
+// lacking returns a ref of which the function is not there: the one of which a part is,
+// else the first.
+func (r *Replica) lacking() (first Ref, lacks bool) {
 	for _, ref := range r.next.put {
-		if _, ok := r.content(ref); !ok {
+		if _, ok := r.content(ref); ok {
+			continue
+		}
+		if ref.Revision == r.larder.part.revision {
 			return ref, true
 		}
+		if !lacks {
+			first, lacks = ref, true
+		}
 	}
-	return Ref{}, false
+	return first, lacks
 }
 
 // advance has applied what may be, or fetches what is missing.
@@ -106,19 +119,19 @@ func (r *Replica) all() *Apply {
 // some is what is there of a step of which not all can be held at once. The node is then
 // nowhere that has a name.
 func (r *Replica) some() *Apply {
-	a := &Apply{Put: r.definitions(), Next: Synced{At: r.is.At, Functions: r.is.Functions}}
+	a := &Apply{Put: r.definitions(), Next: Synced{At: r.is.At}}
 	a.Next.At.Digest = ""
-	var put []Ref
-	for _, d := range a.Put {
-		ref, _ := find(r.next.put, d.Function.Name())
-		put = append(put, ref)
-	}
-	for _, was := range r.is.Functions {
-		if _, ok := find(put, was.Name); !ok {
-			put = append(put, was)
+	for _, ref := range r.next.put {
+		if puts(a, ref.Name) {
+			a.Next.Functions = append(a.Next.Functions, ref)
 		}
 	}
-	a.Next.Functions = byName(put)
+	for _, was := range r.is.Functions {
+		if !puts(a, was.Name) {
+			a.Next.Functions = append(a.Next.Functions, was)
+		}
+	}
+	a.Next.Functions = byName(a.Next.Functions)
 	a.Next.Unfit = r.stillUnfit(a)
 	return a
 }

@@ -14,6 +14,12 @@ const (
 	guardShare = 0.3
 )
 
+// How long a step that was refused waits to be tried again, ticks.
+const (
+	maxWait       = 1024 // 8.5 hours
+	maxWaitFailed = 32   // 16 minutes, if the node failed to store it
+)
+
 // maxWhy is how much a refusal says, bytes.
 const maxWhy = 512
 
@@ -40,7 +46,9 @@ func (r *Replica) whole(m *Whole) Output {
 		return r.say(KindWhole, m.At, no)
 	}
 	for _, ref := range p.to.Functions {
-		if was, ok := find(r.is.Functions, ref.Name); !ok || !same(was, ref) {
+		was, ok := find(r.is.Functions, ref.Name)
+		anew := r.is.At.Digest == "" && !r.has(ref)
+		if !ok || !same(was, ref) || anew {
 			p.put = append(p.put, ref)
 		}
 	}
@@ -51,8 +59,7 @@ func (r *Replica) whole(m *Whole) Output {
 // leftOut are the functions that are not among refs, and what is purged.
 func (r *Replica) leftOut(refs []Ref, purged []Removal) (gone []Removal) {
 	for _, was := range r.is.Functions {
-		_, stays := find(refs, was.Name)
-		if _, twice := findRemoval(purged, was.Name); !stays && !twice {
+		if _, stays := find(refs, was.Name); !stays && !removes(purged, was.Name) {
 			gone = append(gone, Removal{Name: was.Name})
 		}
 	}
@@ -79,8 +86,7 @@ func (r *Replica) delta(m *Delta) Output {
 	}
 	p := &plan{of: KindDelta, to: Synced{At: m.At}, put: Plain(m.Put)}
 	for _, was := range r.is.Functions {
-		_, put := find(m.Put, was.Name)
-		if _, gone := findRemoval(m.Remove, was.Name); !put && !gone {
+		if _, put := find(m.Put, was.Name); !put && !removes(m.Remove, was.Name) {
 			p.to.Functions = append(p.to.Functions, was)
 		}
 	}
@@ -140,7 +146,7 @@ func (r *Replica) begin(p *plan, refs []Ref, confirmed bool) Output {
 	if no != nil {
 		return r.say(p.of, p.to.At, no)
 	}
-	r.next, r.waited = p, 0
+	r.next, r.refusal, r.waited = p, "", 0
 	r.larder.keep(p.put)
 	return r.advance()
 }
@@ -245,8 +251,9 @@ func (r *Replica) say(of Kind, to Position, no *Refusal) Output {
 	no.Of, no.To, no.At = of, clip(to), r.is.At
 	if r.next == nil {
 		r.refusal, r.waited = no.Reason, 0
+		r.wait = min(max(2*r.wait, 1), maxWait)
 		if no.Reason == RefusedFailed {
-			r.wait = min(max(2*r.wait, 1), 32)
+			r.wait = min(r.wait, maxWaitFailed)
 		}
 	}
 	return Output{Send: []Message{no}}

@@ -21,8 +21,8 @@ type Replica struct {
 	larder larder // functions that were fetched and are not applied yet
 
 	refusal RefusalReason // of the last step, if it stands
-	waited  int           // ticks since something was done about that, or since the last chunk
-	wait    int           // ticks before it is tried again
+	waited  int           // ticks since that, since the last chunk, or since the hub agreed
+	wait    int           // ticks after which a refused step is tried again
 }
 
 // A Policy is what a node takes.
@@ -40,7 +40,8 @@ type Output struct {
 }
 
 // An Apply is to be carried out as one: functions and position are stored in one
-// transaction, and [Replica.Applied] is told.
+// transaction, and [Replica.Applied] is told. A function that is not enabled need not
+// load to be taken: whatever runs under its name is to stop.
 type Apply struct {
 	Put    []Definition // the function has only name and revision where the node has that revision
 	Remove []Removal    // also of functions that the node does not run, whose state is to go
@@ -54,9 +55,10 @@ type Result struct {
 	Err       error          // nothing of it was done
 }
 
-// NewReplica returns the replica of a node that is at synced. Where the position does not name the
-// functions, it is kept without the digest, and the hub tells the whole: so a node that
-// lost a function, or that wants to try one again that was unfit, leaves it out.
+// NewReplica returns the replica of a node that is at synced. Where the digest does not name
+// the functions it is left out, so that the hub tells the whole: a node whose store has
+// lost a function says what it has, and one on which an unfit function is to be tried again
+// leaves the digest out by itself.
 func NewReplica(synced Synced, policy Policy) *Replica {
 	if policy.Memory <= 0 {
 		policy.Memory = MaxBundle
@@ -83,7 +85,10 @@ func (r *Replica) Pending() (Position, bool) {
 // Begin says what a node says first in a session. What was under way in the one before
 // is forgotten but for the content, which need not be fetched again.
 func (r *Replica) Begin() []Message {
-	r.next, r.apply, r.refusal, r.wait = nil, nil, "", 0
+	if r.apply == nil {
+		r.next = nil
+	}
+	r.settle()
 	r.larder.pause()
 	return []Message{r.position(nil)}
 }
@@ -124,33 +129,49 @@ func (r *Replica) Applied(res Result) []Message {
 		r.next.put = slices.DeleteFunc(r.next.put, func(ref Ref) bool { return puts(a, ref.Name) })
 		return r.advance().Send
 	}
-	r.next, r.refusal, r.wait = nil, "", 0
+	r.next = nil
+	r.settle()
 	return []Message{r.position(res.Discarded)}
 }
 
-// Tick is called every [BeatTime]. It asks again for content that does not come, and says
-// where the node is once a refusal stands no more: the owner holds the node no longer, or
-// what could not be stored may be tried again, after one tick, two, four, up to 32.
+// Tick is called every [BeatTime], and says what there is to say because nothing came: it asks
+// again for content, and it says where the node is when the hub does not seem to know, and
+// when what was refused may be tried again: once the owner holds the node no longer; after
+// one tick, two, four, and so on otherwise.
 func (r *Replica) Tick() []Message {
 	r.waited++
+	wait := patience
 	switch {
-	case r.next != nil && r.waited >= patience:
-		r.waited = 0
-		return r.fetch()
-	case r.next != nil:
+	case r.apply != nil:
 		return nil
-	case r.refusal == RefusedHeld && r.held() == nil, r.refusal == RefusedFailed && r.waited >= r.wait:
-		r.refusal = ""
-		return []Message{r.position(nil)}
+	case r.refusal == RefusedHeld && r.held() != nil:
+		return nil
+	case r.refusal == RefusedHeld:
+		wait = 0
+	case r.refusal != "":
+		wait = r.wait
 	}
-	return nil
+	if r.waited < wait {
+		return nil
+	}
+	r.waited, r.refusal = 0, ""
+	if r.next != nil {
+		return r.fetch()
+	}
+	return []Message{r.position(nil)}
 }
+
+// settle forgets what was refused.
+func (r *Replica) settle() { r.refusal, r.waited, r.wait = "", 0, 0 }
 
 // current judges whether nothing is new.
 func (r *Replica) current(m *Current) Output {
 	is := r.is.At
 	switch {
-	case m.At == (Position{}) || m.At == is || r.next != nil:
+	case m.At == (Position{}) || r.next != nil:
+		return Output{}
+	case m.At == is:
+		r.settle()
 		return Output{}
 	case m.At.Epoch == is.Epoch && m.At.Revision < is.Revision:
 		return r.say(KindCurrent, m.At, backward(m.At, is))
@@ -196,12 +217,10 @@ func brief(list []Unfit) []Unfit {
 	return short
 }
 
-func findRemoval(list []Removal, name string) (Removal, bool) {
-	i := slices.IndexFunc(list, func(x Removal) bool { return x.Name == name })
-	if i < 0 {
-		return Removal{}, false
-	}
-	return list[i], true
+// removes reports whether a name is among removals that are in order.
+func removes(list []Removal, name string) bool {
+	_, ok := slices.BinarySearchFunc(list, name, func(x Removal, name string) int { return cmp.Compare(x.Name, name) })
+	return ok
 }
 
 func byRemoval(list []Removal) []Removal {

@@ -75,7 +75,7 @@ type Set struct {
 // Terms are what goes with the functions of a set.
 type Terms struct {
 	Purged    map[string]int64 // functions of old whose state goes too, and at which revision; the newest MaxPurged are told
-	Accepts   string           // the epoch that an operator has given up for this one, or ""
+	Accepts   []string         // epochs that an operator has given up for this one
 	Confirmed int64            // the last revision at which an operator confirmed how many functions go; 0 for none
 }
 

@@ -15,6 +15,7 @@ const maxDeltas = 64
 // A manner is how a whole is told.
 type manner struct {
 	lean      bool // names only
+	accepts   string
 	confirmed bool
 }
 
@@ -23,12 +24,15 @@ type manner struct {
 // to the set.
 func (s *Set) whole(from Position) *Whole {
 	how := manner{lean: from.Epoch == s.at.Epoch, confirmed: s.confirmed(from)}
+	if slices.Contains(s.terms.Accepts, from.Epoch) {
+		how.accepts = from.Epoch
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w := s.wholes[how]; w != nil {
 		return w
 	}
-	w := &Whole{At: s.at, Functions: Plain(s.refs), Purged: s.told, Accepts: s.terms.Accepts, Confirmed: how.confirmed}
+	w := &Whole{At: s.at, Functions: Plain(s.refs), Purged: s.told, Accepts: how.accepts, Confirmed: how.confirmed}
 	if !how.lean {
 		inline(w, w.Functions, s.refs)
 	}
