@@ -1,7 +1,6 @@
 package keys
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,12 +9,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
 	"net"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -23,7 +19,6 @@ import (
 const (
 	authorityLife = 20 * 365 * 24 * time.Hour
 	serverLife    = 365 * 24 * time.Hour
-	renewBefore   = serverLife / 3
 	backdated     = time.Hour // for clocks that are a little behind
 )
 
@@ -34,31 +29,47 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// OpenAuthority returns the authority in the files ca.key and ca.crt of the directory,
-// which it makes if there is none. It lasts 20 years from now, which is to be right
-// when the authority is made: on a machine whose clock is not set yet, wait.
-func OpenAuthority(dir string, now time.Time) (*Authority, error) {
-	key, err := open[*ecdsa.PrivateKey](filepath.Join(dir, "ca.key"), func() (crypto.Signer, error) {
-		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	})
+// OpenAuthority returns the authority in the file, which it makes if there is none. Its
+// key and its certificate are in one file, since a new certificate for the old key would
+// be another authority to every node. It lasts 20 years from now, which is to be right: on
+// a machine whose clock is not set yet, wait before the authority is made.
+func OpenAuthority(path string, now time.Time) (*Authority, error) {
+	blocks, err := open(path, func() ([]*pem.Block, error) { return newAuthority(now) })
 	if err != nil {
 		return nil, fmt.Errorf("open the certificate authority: %w", err)
 	}
-	path := filepath.Join(dir, "ca.crt")
-	cert, err := loadCertificate(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := storeAuthority(path, key, now); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make the certificate authority: %w", err)
-		}
-		cert, err = loadCertificate(path)
-	}
+	key, err := findKey[*ecdsa.PrivateKey](blocks)
 	if err != nil {
-		return nil, fmt.Errorf("open the certificate authority: %w", err)
+		return nil, fmt.Errorf("open the certificate authority: %s: %w", path, err)
 	}
-	if !key.PublicKey.Equal(cert.PublicKey) {
-		return nil, fmt.Errorf("open the certificate authority: %s is not the certificate of the key beside it", path)
+	i := slices.IndexFunc(blocks, func(b *pem.Block) bool { return b.Type == certificateBlock })
+	if i < 0 {
+		return nil, fmt.Errorf("open the certificate authority: there is no certificate in %s", path)
+	}
+	cert, err := x509.ParseCertificate(blocks[i].Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("open the certificate authority: %s: %w", path, err)
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) || !cert.IsCA {
+		return nil, fmt.Errorf("open the certificate authority: %s holds the certificate of another key, or of no authority", path)
 	}
 	return &Authority{cert, key}, nil
+}
+
+func newAuthority(now time.Time) ([]*pem.Block, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	ca := template("sedge hub", now, authorityLife)
+	ca.IsCA, ca.BasicConstraintsValid, ca.MaxPathLenZero = true, true, true
+	ca.KeyUsage = x509.KeyUsageCertSign
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	block, err := sealKey(key)
+	return []*pem.Block{block, {Type: certificateBlock, Bytes: der}}, err
 }
 
 // Pin returns the SHA-256 of the authority's certificate, by which nodes know it.
@@ -68,20 +79,22 @@ func (a *Authority) Pin() []byte {
 }
 
 // PEM returns the authority's certificate.
-func (a *Authority) PEM() []byte { return encode(a.cert.Raw) }
-
-func encode(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+func (a *Authority) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: a.cert.Raw})
 }
 
 // issue makes a server's certificate for names and addresses. The chain has the
 // authority in it, for nodes that know no more of it than its pin.
 func (a *Authority) issue(hosts []string, now time.Time) (*tls.Certificate, error) {
+	life := min(serverLife, a.cert.NotAfter.Sub(now))
+	if life <= 0 {
+		return nil, fmt.Errorf("the hub's certificate authority has run out on %s", a.cert.NotAfter.Format(time.DateOnly))
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	leaf := template(hosts[0], now, min(serverLife, a.cert.NotAfter.Sub(now)))
+	leaf := template(hosts[0], now, life)
 	leaf.KeyUsage = x509.KeyUsageDigitalSignature
 	leaf.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	for _, h := range hosts {
@@ -102,17 +115,6 @@ func (a *Authority) issue(hosts []string, now time.Time) (*tls.Certificate, erro
 	return &tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key, Leaf: made}, nil
 }
 
-func storeAuthority(path string, key *ecdsa.PrivateKey, now time.Time) error {
-	ca := template("sedge hub", now, authorityLife)
-	ca.IsCA, ca.BasicConstraintsValid, ca.MaxPathLenZero = true, true, true
-	ca.KeyUsage = x509.KeyUsageCertSign
-	der, err := x509.CreateCertificate(rand.Reader, ca, ca, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	return create(path, encode(der))
-}
-
 func template(name string, now time.Time, life time.Duration) *x509.Certificate {
 	return &x509.Certificate{
 		SerialNumber: new(big.Int).SetBytes(slices.Concat([]byte{1}, randomBytes(15))),
@@ -126,20 +128,4 @@ func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b) // never fails
 	return b
-}
-
-func loadCertificate(path string) (*x509.Certificate, error) {
-	data, err := Read(path)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, fmt.Errorf("%s holds no certificate", path)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return cert, nil
 }

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -9,60 +10,87 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+)
+
+// What is in the files.
+const (
+	keyBlock         = "PRIVATE KEY" // PKCS #8
+	certificateBlock = "CERTIFICATE"
 )
 
 // Open returns the ed25519 key in the file (PEM, PKCS #8), which it makes if there is
 // none. Of several that make it at once all return the same.
 func Open(path string) (ed25519.PrivateKey, error) {
-	return open[ed25519.PrivateKey](path, func() (crypto.Signer, error) {
+	blocks, err := open(path, func() ([]*pem.Block, error) {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
-		return key, err
-	})
-}
-
-// open returns the key of type K in the file, made by generate if there is none.
-func open[K crypto.Signer](path string, generate func() (crypto.Signer, error)) (K, error) {
-	key, err := load[K](path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := store(path, generate); err != nil && !errors.Is(err, fs.ErrExist) {
-			return key, fmt.Errorf("make a key: %w", err)
+		if err != nil {
+			return nil, err
 		}
-		key, err = load[K](path)
-	}
+		block, err := sealKey(key)
+		return []*pem.Block{block}, err
+	})
 	if err != nil {
-		return key, fmt.Errorf("open the key: %w", err)
+		return nil, fmt.Errorf("open the key: %w", err)
+	}
+	key, err := findKey[ed25519.PrivateKey](blocks)
+	if err != nil {
+		return nil, fmt.Errorf("open the key: %s: %w", path, err)
 	}
 	return key, nil
 }
 
-func load[K crypto.Signer](path string) (key K, err error) {
+// open returns what is in a PEM file, which make fills if there is none.
+func open(path string, make func() ([]*pem.Block, error)) ([]*pem.Block, error) {
 	data, err := Read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := fill(path, make); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		data, err = Read(path) // which may be that of somebody who was faster
+	}
 	if err != nil {
-		return key, err
+		return nil, err
 	}
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return key, fmt.Errorf("%s holds no key", path)
+	var blocks []*pem.Block
+	for b, rest := pem.Decode(data); b != nil; b, rest = pem.Decode(rest) {
+		blocks = append(blocks, b)
 	}
-	any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return key, fmt.Errorf("%s: %w", path, err)
-	}
-	key, ok := any.(K)
-	if !ok {
-		return key, fmt.Errorf("%s holds a key of another kind: %T, not %T", path, any, key)
-	}
-	return key, nil
+	return blocks, nil
 }
 
-func store(path string, generate func() (crypto.Signer, error)) error {
-	key, err := generate()
+func fill(path string, make func() ([]*pem.Block, error)) error {
+	blocks, err := make()
 	if err != nil {
 		return err
 	}
+	var text bytes.Buffer
+	for _, b := range blocks {
+		if err := pem.Encode(&text, b); err != nil {
+			return err
+		}
+	}
+	return create(path, text.Bytes())
+}
+
+func sealKey(key crypto.Signer) (*pem.Block, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
+	return &pem.Block{Type: keyBlock, Bytes: der}, err
+}
+
+// findKey returns the key, of type K, that is among the blocks.
+func findKey[K crypto.Signer](blocks []*pem.Block) (none K, err error) {
+	i := slices.IndexFunc(blocks, func(b *pem.Block) bool { return b.Type == keyBlock })
+	if i < 0 {
+		return none, errors.New("there is no key in the file")
 	}
-	return create(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	key, err := x509.ParsePKCS8PrivateKey(blocks[i].Bytes)
+	if err != nil {
+		return none, err
+	}
+	k, ok := key.(K)
+	if !ok {
+		return none, fmt.Errorf("the key is a %T, not a %T", key, none)
+	}
+	return k, nil
 }

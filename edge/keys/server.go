@@ -2,6 +2,7 @@ package keys
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"slices"
 	"sync"
@@ -39,7 +40,7 @@ func (s *Server) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if s.cert == nil || now.After(s.cert.Leaf.NotAfter.Add(-renewBefore)) || now.Before(s.cert.Leaf.NotBefore) {
+	if s.cert == nil || due(s.cert.Leaf, now) {
 		cert, err := s.authority.issue(s.hosts, now)
 		if err != nil {
 			return nil, err
@@ -47,6 +48,13 @@ func (s *Server) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		s.cert = cert
 	}
 	return s.cert, nil
+}
+
+// due says whether it is time for a new certificate. A clock that was wrong may have
+// made one for another time.
+func due(cert *x509.Certificate, now time.Time) bool {
+	third := cert.NotAfter.Sub(cert.NotBefore) / 3
+	return now.Before(cert.NotBefore) || now.After(cert.NotAfter.Add(-third))
 }
 
 // TLS returns a configuration with this certificate.

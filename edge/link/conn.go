@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -148,12 +149,12 @@ func lost(err error) *ending {
 		return &ending{err: &Left{Code: e.Code, Reason: e.Text}}
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		return &ending{fmt.Errorf("%w for %v", ErrSilent, silence), websocket.CloseGoingAway, "silence"}
+		return &ending{ErrSilent, websocket.CloseGoingAway, "silence"}
 	} else if ok || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) {
 		return &ending{err: fmt.Errorf("read from the link: %w", err)}
 	}
 	if errors.Is(err, websocket.ErrReadLimit) {
-		return &ending{fmt.Errorf("read from the link: more than %d bytes in a message", sealedMax), websocket.CloseMessageTooBig, "too large"}
+		return &ending{errors.New("the other side sent too large a message"), websocket.CloseMessageTooBig, "too large"}
 	}
 	return &ending{fmt.Errorf("read from the link: %w", err), websocket.CloseProtocolError, "no websocket"}
 }
@@ -200,7 +201,7 @@ func (c *Conn) write() {
 	for {
 		data, end, more := c.next()
 		if end != nil {
-			c.part(end)
+			part(c.ws, end.code, end.text)
 		}
 		if !more {
 			return
@@ -223,7 +224,8 @@ func (c *Conn) next() (data []byte, end *ending, more bool) {
 		c.queue, c.writing = nil, false
 		return nil, nil, false
 	}
-	data, c.queue = c.queue[0], c.queue[1:]
+	data, c.queue[0] = c.queue[0], nil // or the array would keep it
+	c.queue = c.queue[1:]
 	c.queued -= len(data) + entryCost
 	return data, nil, true
 }
@@ -242,11 +244,10 @@ func (c *Conn) put(data []byte) error {
 
 // part tells the other side why, and that nothing follows. It does not matter whether
 // that arrives.
-func (c *Conn) part(e *ending) {
-	text := e.text[:min(len(e.text), reasonMax)]
-	msg := websocket.FormatCloseMessage(e.code, string(bytes.ToValidUTF8([]byte(text), nil)))
-	c.ws.WriteControl(websocket.CloseMessage, msg, time.Now().Add(parting))
-	if half, ok := c.ws.NetConn().(interface{ CloseWrite() error }); ok {
+func part(ws *websocket.Conn, code int, text string) {
+	text = strings.ToValidUTF8(text[:min(len(text), reasonMax)], "")
+	ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(parting))
+	if half, ok := ws.NetConn().(interface{ CloseWrite() error }); ok {
 		half.CloseWrite()
 	}
 }

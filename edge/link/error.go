@@ -12,7 +12,7 @@ import (
 var (
 	ErrClosed = errors.New("the link is closed")
 	ErrSlow   = errors.New("the other side takes its messages too slowly")
-	ErrSilent = errors.New("nothing has been heard from the other side")
+	ErrSilent = errors.New("nothing has been heard from the other side for too long")
 	ErrBroken = errors.New("a message cannot be opened: it was changed, lost or sent again on the way")
 )
 

@@ -2,8 +2,8 @@ package link
 
 import (
 	"bufio"
+	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -66,19 +66,12 @@ func (d *Dialer) connect(ctx context.Context, network, address string) (net.Conn
 // throughProxy has an HTTP proxy connect to the address. (That of gorilla panics at a status
 // without a text, and reads answers without an end.)
 func (d *Dialer) throughProxy(ctx context.Context, proxy *url.URL, network, address string) (net.Conn, error) {
-	port := map[string]string{"http": "80", "https": "443"}[proxy.Scheme]
-	if port == "" {
-		return nil, fmt.Errorf("its scheme %.20q is neither http nor https", proxy.Scheme)
+	if proxy.Scheme != "http" {
+		return nil, fmt.Errorf("its scheme %.20q is not http, which alone is spoken", proxy.Scheme)
 	}
-	if p := proxy.Port(); p != "" {
-		port = p
-	}
-	conn, err := d.connect(ctx, network, net.JoinHostPort(proxy.Hostname(), port))
+	conn, err := d.connect(ctx, network, net.JoinHostPort(proxy.Hostname(), cmp.Or(proxy.Port(), "80")))
 	if err != nil {
 		return nil, err
-	}
-	if proxy.Scheme == "https" {
-		conn = tls.Client(conn, &tls.Config{ServerName: proxy.Hostname(), MinVersion: tls.VersionTLS12})
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	if err := ask(conn, proxy, address); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,11 +21,15 @@ import (
 // newKey returns a new key, of a hub or a node.
 func newKey(t testing.TB) ed25519.PrivateKey {
 	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
+	_, key, err := ed25519Key()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return key
+}
+
+func ed25519Key() (ed25519.PublicKey, ed25519.PrivateKey, error) {
+	return ed25519.GenerateKey(rand.Reader)
 }
 
 func public(key ed25519.PrivateKey) ed25519.PublicKey { return key.Public().(ed25519.PublicKey) }
@@ -37,21 +42,34 @@ func admitAll(_ context.Context, p edge.Proof, _ string) edge.Verdict {
 // A hub is a real one on loopback, with TLS of its own authority, which does with each session
 // what serve says.
 type hub struct {
-	gate  *link.Gate
-	ca    *keys.Authority
-	addr  string
-	done  sync.WaitGroup
-	ended chan error // of Accept and Serve
+	gate   *link.Gate
+	ca     *keys.Authority
+	addr   string
+	answer http.HandlerFunc // instead of the gate's, or nil
+	done   sync.WaitGroup
+	ended  chan error // of Accept and Serve
 }
 
 // newHub starts a hub. What serve returns for a connection handles its messages.
 func newHub(t testing.TB, serve func(*link.Conn) func([]byte) error) *hub {
 	t.Helper()
-	ca, err := keys.OpenAuthority(t.TempDir(), time.Now())
+	return newHubAt(t, newAuthority(t), time.Now(), serve)
+}
+
+// newAuthority returns one that was made five years ago.
+func newAuthority(t testing.TB) *keys.Authority {
+	t.Helper()
+	ca, err := keys.OpenAuthority(filepath.Join(t.TempDir(), "ca.pem"), time.Now().AddDate(-5, 0, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := ca.Server([]string{"127.0.0.1", "hub.example"}, nil)
+	return ca
+}
+
+// newHubAt starts a hub with the certificate that the authority makes at that time.
+func newHubAt(t testing.TB, ca *keys.Authority, then time.Time, serve func(*link.Conn) func([]byte) error) *hub {
+	t.Helper()
+	cert, err := ca.Server([]string{"127.0.0.1", "hub.example"}, func() time.Time { return then })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +82,10 @@ func newHub(t testing.TB, serve func(*link.Conn) func([]byte) error) *hub {
 	h.addr = l.Addr().String()
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if h.answer != nil {
+				h.answer(w, r)
+				return
+			}
 			conn, _, err := h.gate.Accept(w, r)
 			if err != nil {
 				h.ended <- err

@@ -3,16 +3,11 @@ package link
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"slices"
-	"time"
 
 	"github.com/sedge-iot/sedge/edge"
 )
@@ -64,30 +59,6 @@ func digest(label string, parts ...[]byte) (d transcript) {
 
 func number(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
-// keys are the two directions of a session.
-type keys struct{ toHub, toNode *stream }
-
-// agree makes the keys out of one's own ephemeral key, the other's, and the transcript.
-func agree(own *ecdh.PrivateKey, other []byte, t transcript) (keys, error) {
-	public, err := ecdh.X25519().NewPublicKey(other)
-	if err != nil {
-		return keys{}, fmt.Errorf("the other side's ephemeral key: %w", err)
-	}
-	secret, err := own.ECDH(public) // refuses a point that gives every key the same secret
-	if err != nil {
-		return keys{}, fmt.Errorf("agree on keys: %w", err)
-	}
-	toHub, err := newStream(secret, t, forHub)
-	if err != nil {
-		return keys{}, err
-	}
-	toNode, err := newStream(secret, t, forNode)
-	return keys{toHub, toNode}, err
-}
-
-// ephemeral returns a key for one session.
-func ephemeral() (*ecdh.PrivateKey, error) { return ecdh.X25519().GenerateKey(rand.Reader) }
-
 // A stream seals or opens the messages of one direction. It is not for several
 // goroutines at once.
 type stream struct {
@@ -134,20 +105,3 @@ func (s *stream) step() {
 	}
 	binary.BigEndian.PutUint64(s.nonce[4:], n)
 }
-
-// choose returns the newest protocol that both speak.
-func choose(ours, theirs [2]int) (int, error) {
-	if theirs[0] > theirs[1] || theirs[0] < 1 {
-		return 0, errors.New("the hello names no protocols")
-	}
-	if theirs[1] < ours[0] || theirs[0] > ours[1] {
-		return 0, &Incompatible{Node: theirs, Hub: ours}
-	}
-	return min(ours[1], theirs[1]), nil
-}
-
-// spoken is what this program speaks.
-func spoken() [2]int { return [2]int{lowest, edge.Protocol} }
-
-// whole drops from a time what is not sent.
-func whole(t time.Time) time.Time { return t.Round(0).UTC() }
