@@ -44,7 +44,7 @@ func TestAnInvitationIsReadAsItWasWritten(t *testing.T) {
 // The text is what nodes and hubs of every version read.
 func TestTheTextOfAnInvitationStays(t *testing.T) {
 	for text, v := range map[string]edge.Invitation{
-		"S1AQABI0VniavN73NpeHRlZW4gYnl0ZXMgISE7aie8zrakLWKjqNAqbw1zZTIVdx3iQ6Y6wEihi1naKUXN6hY": invitation(false),
+		"S1AQABI0VniavN73NpeHRlZW4gYnl0ZXMgISE7aie8zrakLWKjqNAqbw1zZTIVdx3iQ6Y6wEihi1naKUXN6hY":                                            invitation(false),
 		"S1AQEBI0VniavN73NpeHRlZW4gYnl0ZXMgISE7aie8zrakLWKjqNAqbw1zZTIVdx3iQ6Y6wEihi1naKYGs12IUD6aSoUKCLS--Tcb1S8qlAfaKs35a7tC6_k2ZBPXepg": invitation(true),
 	} {
 		if got := v.String(); got != text {

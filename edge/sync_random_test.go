@@ -140,7 +140,8 @@ type board struct {
 	state   map[string]bool // functions that have state here
 	replica *edge.Replica
 	held    string
-	feed    *edge.Feed // of the session, or nil
+	feed    *edge.Feed    // of the session, or nil
+	open    edge.Position // of the step that the node has not answered yet
 	down    []edge.Message
 	up      []edge.Message
 }
@@ -255,7 +256,11 @@ func (w *world) tell() {
 		}
 		w.sets[n] = s
 		if node := w.nodes[n]; node.feed != nil {
-			node.down = append(node.down, node.feed.Want(s)...)
+			said := node.feed.Want(s)
+			if len(said) > 0 && node.open != (edge.Position{}) {
+				w.fault("node %d is told %s before it has answered", n, text(said[0]))
+			}
+			node.tell(said)
 		}
 	}
 }
@@ -378,7 +383,7 @@ func (n *board) connect() {
 	}
 }
 
-func (n *board) cut() { n.feed, n.up, n.down = nil, nil, nil }
+func (n *board) cut() { n.feed, n.up, n.down, n.open = nil, nil, nil, edge.Position{} }
 
 // lose makes the link a bad one for once.
 func (n *board) lose() {
@@ -421,7 +426,10 @@ func (n *board) deliver() {
 	}
 	m := n.carry(n.up[0])
 	n.up = n.up[1:]
-	n.down = append(n.down, n.feed.Heard(m)...)
+	if a, ok := m.(*edge.At); ok && a.At == n.open || m.Kind() == edge.KindRefusal {
+		n.open = edge.Position{}
+	}
+	n.tell(n.feed.Heard(m))
 	if f, ok := m.(*edge.Fetch); ok {
 		if f.Offset > 0 {
 			n.w.seen["resumed"]++
@@ -435,12 +443,26 @@ func (n *board) deliver() {
 // honest are the refusals that come to pass though the hub says nothing wrong.
 var honest = []edge.RefusalReason{edge.RefusedBackward, edge.RefusedEpoch, edge.RefusedEmptying, edge.RefusedHeld, edge.RefusedFailed}
 
+// tell sends what the feed says.
+func (n *board) tell(said []edge.Message) {
+	for _, m := range said {
+		switch m := m.(type) {
+		case *edge.Whole:
+			n.open = m.At
+		case *edge.Delta:
+			n.open = m.At
+		}
+	}
+	n.down = append(n.down, said...)
+}
+
 // carry sends a message as bytes, sometimes.
 func (n *board) carry(m edge.Message) edge.Message {
 	n.w.seen[string(m.Kind())]++
 	if r, ok := m.(*edge.Refusal); ok {
 		n.w.seen["refused "+string(r.Reason)]++
-		if !slices.Contains(honest, r.Reason) {
+		stale := r.Reason == edge.RefusedBackward || r.Reason == edge.RefusedEpoch
+		if !slices.Contains(honest, r.Reason) || stale && r.Of == edge.KindDelta { // a delta of old leads from where the node is not
 			n.w.fault("node %d refuses what an honest hub says: %+v", n.index, *r)
 		}
 	}
