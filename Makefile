@@ -56,6 +56,7 @@ test-armv6: ## Run the unit suites for arm/v6, emulated.
 .PHONY: chaos
 chaos: ## Kill the node and the broker under load, CYCLES times each, and a cluster's holder.
 	$(DEPS) $(BROKER)
+	go test -count=1 -v -timeout 60m -run '^TestChaos' ./agent -kills=$(CYCLES)
 	go test -count=1 -v -timeout 60m -run '^TestChaos|^TestACluster' ./cmd/e2e -cycles=$(CYCLES) -events=10000
 
 .PHONY: cluster
