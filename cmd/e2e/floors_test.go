@@ -33,7 +33,7 @@ var sedge = house{
 	built:  []string{"bin", "dist"},
 	floors: [][]string{
 		{"devices", "edge/sqlite", "edge/kube", "functions/pod/keeper", "functions/runner/walls", "arm", "cmd/settings"},
-		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim", "arm/image", "installer/k3s"},
+		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim", "arm/image", "installer/k3s", "installer/upgrade"},
 		{"installer/k3s/helmchart", "edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
 		{"agent/store", "edge/ledger", "edge/client", "edge/cluster", "edge/ops", "functions/process", "functions/pod"},
 		{"agent", "edge/hub"},
@@ -51,6 +51,7 @@ var sedge = house{
 		"modernc.org/quickjs":                    {"functions/runner/javascript"},
 		"github.com/spf13/cobra":                 {"cmd/sedge"},
 		"github.com/google/go-containerregistry": {"arm/image", "cmd/images"},
+		"aead.dev/minisign":                      {"installer/upgrade"},
 	},
 	apart: map[string][]string{
 		"agent":           {"devices/mqtt", "devices/broker", "functions/runner", "functions/process", "functions/pod", "edge/kube", "k8s.io"},
