@@ -131,13 +131,15 @@ func (v vendor) release(t *testing.T, version string, content []byte) (dir strin
 // A machine has the program installed, and whoever starts it does so again and again.
 type machine struct {
 	installed string
+	command   []string // that starts it
 	data      string
 	keys      string
 }
 
 func newMachine(t *testing.T, v vendor) machine {
 	t.Helper()
-	return machine{built(t, build{"v1.0.0", "good"}), t.TempDir(), v.file}
+	installed := built(t, build{"v1.0.0", "good"})
+	return machine{installed, []string{installed}, t.TempDir(), v.file}
 }
 
 // A process is a run of the program on a machine.
@@ -151,7 +153,7 @@ type process struct {
 // start starts what is installed, with an offer or "".
 func (m machine) start(t *testing.T, offer string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(m.installed)}
+	p := &process{cmd: exec.Command(m.command[0], m.command[1:]...)}
 	p.cmd.Env = append(os.Environ(), "DATA="+m.data, "KEYS="+m.keys, "OFFER="+offer)
 	p.cmd.Stderr = &p.err
 	in, err := p.cmd.StdinPipe()

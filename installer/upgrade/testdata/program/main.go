@@ -22,7 +22,7 @@ var version, behaviour string
 func say(word string) { fmt.Println(word, version, behaviour) }
 
 func init() {
-	runtime.LockOSThread() // for strace to count the calls of one thread
+	runtime.LockOSThread()    // for strace to count the calls of one thread
 	if behaviour == "crash" { // before Enter could do anything
 		say("boot")
 		os.Exit(3)
