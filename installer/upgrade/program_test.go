@@ -2,6 +2,7 @@ package upgrade_test
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -99,17 +100,22 @@ func newVendor(t *testing.T) vendor {
 // offer signs content as a version for this platform.
 func (v vendor) offer(t *testing.T, version string, content []byte) upgrade.Offer {
 	t.Helper()
-	r := minisign.NewReader(strings.NewReader(string(content)))
-	if _, err := io.Copy(io.Discard, r); err != nil {
-		t.Fatal(err)
-	}
 	sum := sha256.Sum256(content)
-	comment := upgrade.Comment("program", version, upgrade.Platform())
 	return upgrade.Offer{
 		Slot:      upgrade.Slot{Version: version, Digest: hex.EncodeToString(sum[:]), Size: int64(len(content))},
 		Platform:  upgrade.Platform(),
-		Signature: string(r.SignWithComments(v.key, comment, "for a test")),
+		Signature: v.sign(t, upgrade.Comment("program", version, upgrade.Platform()), content),
 	}
+}
+
+// sign returns a signature of content with a trusted comment.
+func (v vendor) sign(t *testing.T, comment string, content []byte) string {
+	t.Helper()
+	r := minisign.NewReader(bytes.NewReader(content))
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Fatal(err)
+	}
+	return string(r.SignWithComments(v.key, comment, "for a test"))
 }
 
 // release makes a folder as OFFER names it.

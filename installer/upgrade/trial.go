@@ -58,17 +58,20 @@ func (s *Slots) Run(ctx context.Context, health func() Health) error {
 	tick := time.NewTicker(lookTime)
 	defer tick.Stop()
 	begun := time.Now()
-	well := begun // since when nothing is lacking
+	var well time.Time // since when nothing is lacking, or zero
 	for {
 		if err := s.wait(ctx, tick.C); err != errLook {
 			return err
 		}
 		lack := health().lacks(needs)
-		if lack != "" {
+		switch {
+		case lack != "":
+			well = time.Time{}
+		case well.IsZero():
 			well = time.Now()
 		}
 		switch {
-		case time.Since(well) >= SettleTime:
+		case lack == "" && time.Since(well) >= SettleTime:
 			if s.Healthy() == nil {
 				return s.wait(ctx, nil)
 			}
