@@ -116,8 +116,8 @@ func (s *Slots) judgeLocked(o Offer) (key minisign.PublicKey, err error) {
 		return key, refuse(RefusedPlatform, "it is for %s, this is %s", o.Platform, s.place.Platform)
 	case o.Digest == s.running:
 		return key, refuse(RefusedCurrent, "%s is what runs", o.Version)
-	case !o.Downgrade && semver.Compare(o.Version, s.place.Version) < 0:
-		return key, refuse(RefusedOlder, "%s is older than %s, which runs", o.Version, s.place.Version)
+	case !o.Downgrade && semver.Compare(o.Version, s.versionLocked()) < 0:
+		return key, refuse(RefusedOlder, "%s is older than %s, which runs", o.Version, s.versionLocked())
 	case !o.Again && failed != nil && failed.Slot.Digest == o.Digest:
 		return key, refuse(RefusedFailed, "%s was given up here: %s", o.Version, failed.Why)
 	}

@@ -85,12 +85,27 @@ func (s *Slots) Report() Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := Report{Installed: s.installed.Version, Failed: s.state.Failed, Fault: errors.Join(s.fault, s.written), Trial: s.onTrialLocked()}
+	r.Slot = s.slotLocked()
+	return r
+}
+
+// slotLocked returns the slot that this is, or nil: the installed file, or one of which
+// nothing is known any more.
+func (s *Slots) slotLocked() *Slot {
 	for _, slot := range []*Slot{s.state.Selected, s.state.Previous} {
 		if slot != nil && slot.Digest == s.running {
-			r.Slot = slot
+			return slot
 		}
 	}
-	return r
+	return nil
+}
+
+// versionLocked returns the version that runs: as which it was signed.
+func (s *Slots) versionLocked() string {
+	if slot := s.slotLocked(); slot != nil {
+		return slot.Version
+	}
+	return s.place.Version
 }
 
 // Select has the slot, which [Arrival.Finish] has returned, run from the next start on:
