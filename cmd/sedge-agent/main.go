@@ -108,9 +108,5 @@ func serve(ctx context.Context, o node.Options, slots *upgrade.Slots, keys strin
 	o.Config.Keep(lg)
 	trust(slots, keys, lg)
 	node.Notify("READY=1")
-	err = runNode(ctx, n, slots)
-	if !errors.Is(err, upgrade.ErrRestart) { // else this process goes on
-		node.Notify("STOPPING=1")
-	}
-	return errors.Join(err, n.Close())
+	return errors.Join(runNode(ctx, n, slots, lg), n.Close())
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/spf13/pflag"
@@ -55,10 +56,17 @@ func trust(slots *upgrade.Slots, keys string, lg *slog.Logger) {
 	}
 }
 
-// runNode runs the node until ctx is done or another version is to run.
-func runNode(ctx context.Context, n *node.Node, slots *upgrade.Slots) error {
+// runNode runs the node until ctx is done or another version is to run: then the error
+// is upgrade.ErrRestart, and this process goes on.
+func runNode(ctx context.Context, n *node.Node, slots *upgrade.Slots, lg *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Run(ctx) })
 	g.Go(func() error { return slots.Run(ctx, func() upgrade.Health { return n.Health() }) })
-	return g.Wait()
+	err := g.Wait()
+	if errors.Is(err, upgrade.ErrRestart) {
+		lg.Info("sedge-agent begins anew", "why", err)
+	} else {
+		node.Notify("STOPPING=1") // which would have systemd await the end of this process
+	}
+	return err
 }

@@ -1,11 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"aead.dev/minisign"
 
 	"github.com/sedge-iot/sedge/cmd/node"
+	"github.com/sedge-iot/sedge/installer/upgrade"
 )
 
 func TestAVersionIsLookedForWhereTheNodeKeepsItsData(t *testing.T) {
@@ -56,5 +65,53 @@ func TestAVersionIsLookedForWhereTheNodeKeepsItsData(t *testing.T) {
 	}
 	if got := node.DataDirOf(broken, dir); got != "/from/copy" {
 		t.Errorf("with a broken file it is %q, want that of the last good copy", got)
+	}
+}
+
+func TestItEndsForAVersionThatIsSelected(t *testing.T) {
+	data, content := t.TempDir(), []byte("the next version")
+	public, private, err := minisign.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(t.TempDir(), "keys.pub")
+	if err := os.WriteFile(keys, []byte(public.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	slots := upgrade.Enter(place([]string{"--data-dir", data}, os.LookupEnv))
+	ended := make(chan error, 1)
+	go func() { // awaited below
+		ended <- run(t.Context(), []string{"--data-dir", data, "--mqtt", "mqtt://127.0.0.1:1", "--http-listen", "off", "--ops-listen", "off", "--upgrade-keys", keys}, slots)
+	}()
+
+	signed := minisign.NewReader(bytes.NewReader(content))
+	if _, err := io.Copy(io.Discard, signed); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(content)
+	o := upgrade.Offer{
+		Slot:      upgrade.Slot{Version: "v9.0.0", Digest: hex.EncodeToString(sum[:]), Size: int64(len(content))},
+		Platform:  upgrade.Platform(),
+		Signature: string(signed.SignWithComments(private, upgrade.Comment("sedge-agent", "v9.0.0", upgrade.Platform()), "")),
+	}
+	a, err := slots.Offer(o)
+	for deadline := time.Now().Add(20 * time.Second); err != nil && time.Now().Before(deadline); { // until it knows the keys
+		a, err = slots.Offer(o)
+	}
+	if err == nil {
+		err = a.Write(0, content)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot, err := a.Finish()
+	if err == nil {
+		err = slots.Select(slot, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, upgrade.ErrRestart) {
+		t.Errorf("run = %v, want ErrRestart", err)
 	}
 }

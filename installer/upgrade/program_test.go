@@ -223,7 +223,7 @@ func (y *tally) hear(p *process) bool {
 	for {
 		w, ok := p.next()
 		if !ok {
-			p.kill()
+			p.cmd.Wait() // how it ended is known then
 			return false
 		}
 		y.said = append(y.said, w.what+" "+w.version)
