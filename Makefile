@@ -54,10 +54,11 @@ test-armv6: ## Run the unit suites for arm/v6, emulated.
 	GOARCH=arm GOARM=6 go test -exec qemu-arm-static -short -timeout 20m $(UNITS)
 
 .PHONY: chaos
-chaos: ## Kill the node and the broker under load, CYCLES times each, and a cluster's holder.
-	$(DEPS) $(BROKER)
+chaos: ## Kill the node, the broker, an agent at work and an upgrade, CYCLES times each, and a cluster's holder.
+	$(DEPS) $(BROKER) strace
 	go test -count=1 -v -timeout 60m -run '^TestChaos' ./agent -kills=$(CYCLES)
 	go test -count=1 -v -timeout 60m -run '^TestChaos|^TestACluster' ./cmd/e2e -cycles=$(CYCLES) -events=10000
+	go test -count=1 -v -timeout 30m -run '^TestChaos' ./installer/upgrade -cycles=$(CYCLES)
 
 .PHONY: cluster
 cluster: bin/kubernetes ## Build the Kubernetes for tests; the first time takes ten minutes.

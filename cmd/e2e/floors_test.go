@@ -33,11 +33,11 @@ var sedge = house{
 	built:  []string{"bin", "dist"},
 	floors: [][]string{
 		{"devices", "edge/sqlite", "edge/kube", "edge/keys", "functions/pod/keeper", "functions/runner/walls", "arm", "cmd/settings"},
-		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim", "arm/image", "installer/k3s"},
+		{"functions", "devices/mqtt", "devices/mqtttest", "devices/broker", "devices/sim", "arm/image", "installer/k3s", "installer/upgrade"},
 		{"installer/k3s/helmchart", "edge", "functions/runner", "functions/runner/javascript", "functions/sandboxtest"},
 		{"agent/store", "edge/ledger", "edge/link", "edge/selector", "edge/rollout", "edge/client", "edge/cluster", "edge/ops", "cmd/service", "functions/process", "functions/pod"},
-		{"agent", "edge/fleet", "edge/member"},
-		{"edge/hub"},
+		{"agent", "edge/fleet", "edge/member", "edge/ledger/postgres"},
+		{"edge/hub", "edge/ledger/ledgertest"},
 		{"cmd/node"},
 		{"cmd/sedge", "cmd/sedge-agent", "cmd/sedge-hub", "cmd/images"},
 		{"cmd/e2e", "cmd/e2e/bench", "cmd/e2e/echoimage"},
@@ -53,6 +53,7 @@ var sedge = house{
 		"modernc.org/quickjs":                    {"functions/runner/javascript"},
 		"github.com/spf13/cobra":                 {"cmd/sedge"},
 		"github.com/google/go-containerregistry": {"arm/image", "cmd/images"},
+		"aead.dev/minisign":                      {"installer/upgrade"},
 	},
 	apart: map[string][]string{
 		"agent":           {"devices/mqtt", "devices/broker", "functions/runner", "functions/process", "functions/pod", "edge/kube", "k8s.io"},
