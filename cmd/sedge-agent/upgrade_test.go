@@ -14,6 +14,7 @@ import (
 	"aead.dev/minisign"
 
 	"github.com/sedge-iot/sedge/cmd/node"
+	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/installer/upgrade"
 )
 
@@ -63,7 +64,7 @@ func TestAVersionIsLookedForWhereTheNodeKeepsItsData(t *testing.T) {
 			t.Errorf("for %q and %v it is looked for in %q, want %q", c.args, c.env, got, c.want)
 		}
 	}
-	if got := node.DataDirOf(broken, dir); got != "/from/copy" {
+	if got := service.DataDirOf(broken, dir); got != "/from/copy" {
 		t.Errorf("with a broken file it is %q, want that of the last good copy", got)
 	}
 }
