@@ -215,6 +215,13 @@ func (m *Member) note() {
 	m.status.At, m.status.Goal = at, goal
 }
 
+// agreed notes that there is nothing, or not yet, that the node does not take.
+func (m *Member) agreed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status.Refusal = ""
+}
+
 // refused notes that the node did not take what the hub told.
 func (m *Member) refused(r *edge.Refusal) {
 	m.refusals.Add(1)

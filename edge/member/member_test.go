@@ -26,6 +26,7 @@ func TestANodeFollowsItsHub(t *testing.T) {
 		if got, want := n.bus.published(), []string{"out=x", "out=x"}; !slices.Equal(got, want) {
 			t.Errorf("published %q, want %q", got, want)
 		}
+		pass(3 * time.Second)
 		a2 := ref(t, "a", "echo 2")
 		h.wants(2, a2)
 		synctest.Wait()

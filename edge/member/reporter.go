@@ -14,7 +14,7 @@ const (
 	youth     = 10 * time.Minute // of a revision: for so long its numbers are told as they change
 	calm      = time.Minute      // between reports of numbers else
 	maxText   = 200              // bytes of a reason or an error in a report
-	perReport = 100              // functions
+	perReport = 64               // functions
 )
 
 // A reporter decides what the hub is told of functions and faults, in one session: what

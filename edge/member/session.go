@@ -88,6 +88,7 @@ func (s *session) say(m edge.Message) {
 func (s *session) follow(live, program context.Context) {
 	tick := time.NewTicker(edge.BeatTime)
 	defer tick.Stop()
+	s.agreed()
 	s.sayAll(live, s.replica.Begin())
 	for {
 		s.note()
@@ -95,6 +96,9 @@ func (s *session) follow(live, program context.Context) {
 		case <-live.Done():
 			return
 		case m := <-s.in:
+			if is, ok := m.(*edge.Current); ok && is.At == s.replica.Synced().At {
+				s.agreed()
+			}
 			out := s.replica.Step(m)
 			s.sayAll(live, out.Send)
 			if out.Apply != nil {
