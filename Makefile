@@ -9,7 +9,7 @@ BROKER   = mosquitto mosquitto_pub
 # Where the unit suites run that are emulated: packages that start neither
 # brokers nor workers.
 UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner ./functions/runner/javascript \
-        ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./agent/store ./agent
+        ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./edge/member ./agent/store ./agent
 
 # The Kubernetes for tests, a module of its own: its parts that are quickly built
 # (the other one, ./kubernetes, takes minutes even to vet), and the packages of

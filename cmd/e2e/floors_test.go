@@ -51,6 +51,7 @@ var sedge = house{
 		"github.com/dop251/goja":                 {"functions/runner/javascript"},
 		"github.com/grafana/sobek":               {"functions/runner/javascript"},
 		"modernc.org/quickjs":                    {"functions/runner/javascript"},
+		"aead.dev/minisign":                      {"edge/member"},
 		"github.com/spf13/cobra":                 {"cmd/sedge"},
 		"github.com/google/go-containerregistry": {"arm/image", "cmd/images"},
 		"aead.dev/minisign":                      {"installer/upgrade"},
@@ -58,6 +59,7 @@ var sedge = house{
 	apart: map[string][]string{
 		"agent":           {"devices/mqtt", "devices/broker", "functions/runner", "functions/process", "functions/pod", "edge/kube", "k8s.io"},
 		"devices":         {"net", "os"},
+		"edge/member":     {"agent"},
 		"functions":       {"net/http"},
 		"cmd/sedge":       {"arm/image"},
 		"cmd/sedge-agent": {"arm/image"},
