@@ -7,7 +7,7 @@ import "github.com/sedge-iot/sedge/edge"
 // started is well.
 func (n *Node) Health() map[string]string {
 	h := map[string]string{}
-	for _, c := range append(n.Agent.Checks(), n.Checks()...) {
+	for _, c := range n.Checks() {
 		h["check "+c.Name] = fault(!c.OK, c.Why)
 	}
 	for _, f := range n.Agent.Functions() {

@@ -32,6 +32,7 @@ type Options struct {
 
 	Config *service.ConfigFile // that the options were read from, or nil
 	Pods   Pods
+	Hub    Hub // what the owner says about the hub that the node has joined
 
 	// Joins has the node work for the Kubernetes cluster that it belongs to, if it
 	// does: it runs what the Function resources say, and shares the cluster's lease

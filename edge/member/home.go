@@ -79,6 +79,23 @@ func OpenHome(dir string) (*Home, error) {
 	return h, nil
 }
 
+// Belong makes dir the home of a node of a hub that knows its key already, or is told of
+// it now by admit, and needs no invitation: for a program that is both. What the home
+// said before of that hub is replaced.
+func Belong(dir string, hub Hub, admit func(key ed25519.PublicKey) error) error {
+	h, err := openHome(dir)
+	if err == nil {
+		err = admit(h.key.Public().(ed25519.PublicKey))
+	}
+	if err == nil {
+		err = h.write(hubFile, hub)
+	}
+	if err != nil {
+		return fmt.Errorf("make %s a home: %w", dir, err)
+	}
+	return nil
+}
+
 // openHome opens a home, made if need be.
 func openHome(dir string) (*Home, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
