@@ -12,6 +12,7 @@ import (
 
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/link"
 	"github.com/sedge-iot/sedge/edge/member"
 )
 
@@ -93,6 +94,9 @@ func built() time.Time {
 	}
 	return time.Time{}
 }
+
+// Clock returns what the machine knows about the time.
+func Clock() link.Clock { return link.Clock{Now: time.Now(), Floor: built(), Trusted: clockIsSet()} }
 
 // clockIsSet reports whether the kernel's clock is kept right by somebody, like NTP.
 func clockIsSet() bool {

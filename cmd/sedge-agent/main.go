@@ -24,8 +24,11 @@ import (
 const usage = `sedge-agent runs the functions of this node, until ^C or SIGTERM.
 
 Example:
+  sedge-agent join https://hub.example.org:7443 --token S1…
   sedge-agent --mqtt mqtt://localhost:1883
 
+Beside that:
+%s
 Flags:
 %s
 Every flag can be set in the environment too, --data-dir as SEDGE_DATA_DIR.
@@ -61,13 +64,17 @@ func run(ctx context.Context, args []string, slots *upgrade.Slots) error {
 	case len(args) > 0 && args[0] == node.KeeperCommand:
 		return node.Keeper(ctx)
 	}
+	if v := verbOf(args); v != nil {
+		return v.do(ctx, args[1:], os.Stdout)
+	}
 	var o node.Options
 	var config, keys string
 	var version bool
 	flags := pflag.NewFlagSet("sedge-agent", pflag.ContinueOnError)
-	flags.Usage = func() { fmt.Printf(usage, flags.FlagUsages()) }
+	flags.Usage = func() { fmt.Printf(usage, verbList(), flags.FlagUsages()) }
 	o.AddFlags(flags)
 	o.AddOpsFlags(flags)
+	o.AddHubFlags(flags)
 	flags.StringVar(&config, "config", "", "`FILE` of settings, YAML")
 	flags.StringVar(&keys, "upgrade-keys", "", "`FILE` of minisign public keys: what they signed may come from the hub as this program's next version (default: nothing may)")
 	flags.BoolVar(&version, "version", false, "print the version")
