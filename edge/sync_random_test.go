@@ -445,7 +445,11 @@ func (n *board) deliver() {
 	if a, ok := m.(*edge.At); ok && a.At == n.open || m.Kind() == edge.KindRefusal {
 		n.open = edge.Position{}
 	}
-	n.tell(n.feed.Heard(m))
+	said := n.feed.Heard(m)
+	if n.feed.InStep() { // by an answer of old, it thinks
+		n.open = edge.Position{}
+	}
+	n.tell(said)
 	if f, ok := m.(*edge.Fetch); ok {
 		if f.Offset > 0 {
 			n.w.seen["resumed"]++
