@@ -345,3 +345,22 @@ func TestAWebPageIsNoNode(t *testing.T) {
 		}
 	})
 }
+
+func TestNothingIsHandedOnAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, "first", "second", "third")
+		conn, _, err := b.dialer(t, b.wire).Dial(t.Context(), now(), edge.Proof{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		err = conn.Serve(t.Context(), func(data []byte) error {
+			got = append(got, string(data))
+			conn.Close("enough")
+			return nil
+		})
+		if want := []string{"first"}; !slices.Equal(got, want) || err != nil {
+			t.Errorf("Serve handed on %q, and %v, want %q alone", got, err, want)
+		}
+	})
+}

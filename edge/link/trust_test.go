@@ -148,7 +148,7 @@ func TestWhatAnswersInsteadOfAHubIsTold(t *testing.T) {
 				w.Header().Set(fmt.Sprintf("X-%d", i), endless)
 			}
 			w.WriteHeader(101)
-		}, "more than 262144 bytes", 0},
+		}, "too much is said", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHub(t, discard)
