@@ -51,8 +51,8 @@ type Arrival struct {
 	Verdict edge.Verdict
 }
 
-// Accept makes a session of a request. It takes ten seconds at most, and has then
-// answered the request in any case: the handler has nothing left to do but to hand the
+// Accept makes a session of a request. It takes ten seconds at most, one more to say what
+// is wrong, and has then answered the request in any case: the handler has nothing left to do but to hand the
 // connection to whoever calls [Conn.Serve], and to return. The request's context ends
 // with the handler.
 //

@@ -17,12 +17,11 @@ type greeting struct {
 	said []byte // the hello
 }
 
+// ephemeral returns a key for one session.
+func ephemeral() (*ecdh.PrivateKey, error) { return ecdh.X25519().GenerateKey(rand.Reader) }
+
 // greet makes a hello, which challenges the hub.
-func greet() (greeting, error) {
-	own, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		return greeting{}, err
-	}
+func greet(own *ecdh.PrivateKey) (greeting, error) {
 	said, err := json.Marshal(edge.Hello{Protocols: spoken(), Ephemeral: own.PublicKey().Bytes()})
 	return greeting{own, said}, err
 }
@@ -35,16 +34,12 @@ type meeting struct {
 }
 
 // answer makes the hub's welcome to a hello.
-func answer(hello []byte, key ed25519.PrivateKey, now time.Time) (m meeting, said []byte, err error) {
+func answer(hello []byte, own *ecdh.PrivateKey, key ed25519.PrivateKey, now time.Time) (m meeting, said []byte, err error) {
 	var h edge.Hello
 	if err := understand(hello, &h); err != nil {
 		return meeting{}, nil, err
 	}
 	protocol, err := choose(spoken(), h.Protocols)
-	if err != nil {
-		return meeting{}, nil, err
-	}
-	own, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
 		return meeting{}, nil, err
 	}

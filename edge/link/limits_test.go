@@ -27,7 +27,7 @@ const (
 )
 
 // frame returns a websocket frame of a client whose head says that it is n bytes long.
-func frame(head byte, n int, data []byte) []byte {
+func frame(head byte, n int64, data []byte) []byte {
 	f := binary.BigEndian.AppendUint64([]byte{head, 0x80 | 127}, uint64(n))
 	return append(append(f, 0, 0, 0, 0), data...) // masked with zeros
 }

@@ -34,7 +34,11 @@ func begin(ws *websocket.Conn) (parley, error) {
 // introduce is the node's part. The reply holds what the hub has said, also when there
 // is an error.
 func (p parley) introduce(key ed25519.PrivateKey, hub ed25519.PublicKey, proof edge.Proof) (*Conn, Reply, error) {
-	g, err := greet()
+	own, err := ephemeral()
+	if err != nil {
+		return nil, Reply{}, err
+	}
+	g, err := greet(own)
 	if err != nil {
 		return nil, Reply{}, err
 	}
@@ -72,7 +76,11 @@ func (p parley) welcome(key ed25519.PrivateKey, now time.Time, admit func(edge.P
 	if err != nil {
 		return nil, Arrival{}, fmt.Errorf("hear a node's hello: %w", err)
 	}
-	m, said, err := answer(hello, key, now)
+	own, err := ephemeral()
+	if err != nil {
+		return nil, Arrival{}, err
+	}
+	m, said, err := answer(hello, own, key, now)
 	if err != nil {
 		return nil, Arrival{}, err
 	}
