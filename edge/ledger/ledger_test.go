@@ -1,21 +1,122 @@
 package ledger_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
+	"unicode/utf8"
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ledger"
+	"github.com/sedge-iot/sedge/edge/ledger/ledgertest"
 	"github.com/sedge-iot/sedge/edge/sqlite"
 	"github.com/sedge-iot/sedge/functions"
 )
+
+func TestALedgerInSQLitePassesTheSuite(t *testing.T) {
+	ledgertest.Run(t, func(t *testing.T) ledgertest.Place {
+		dir := t.TempDir()
+		return ledgertest.Place{
+			Open:  func() (*ledger.Ledger, error) { return ledger.Open(dir) },
+			Alter: func(query string) error { return alter(dir, os.DirFS("schema"), query) },
+		}
+	})
+}
+
+// alter writes into the ledger in dir, whose schema is that of the files.
+func alter(dir string, schema fs.FS, query string) error {
+	db, err := sqlite.Open(filepath.Join(dir, "hub.db"), schema)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *sqlite.Tx) error {
+		_, err := tx.Exec(query)
+		return err
+	})
+	return errors.Join(err, db.Close())
+}
+
+func TestALedgerOfAnEarlierProgramGoesOnWhereItWas(t *testing.T) {
+	dir := t.TempDir()
+	first, err := os.ReadFile("schema/001_ledger.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	earlier := fstest.MapFS{"001_ledger.sql": {Data: first}}
+	for _, query := range []string{
+		`INSERT INTO meta (name, value) VALUES ('epoch', 'E')`,
+		`INSERT INTO revisions (name, revision, body) VALUES ('f', 'aa', '{}')`,
+		`INSERT INTO functions (name, revision, enabled) VALUES ('f', 'aa', 1)`,
+		`INSERT INTO history (number, name, action, revision, time, by) VALUES (41, 'f', 'deploy', 'aa', 1, 'ada')`,
+		`INSERT INTO history (number, name, action, revision, time, by) VALUES (42, 'g', 'delete', 'bb', 1, 'ada')`,
+		`DELETE FROM history WHERE number = 42`,
+	} {
+		if err := alter(dir, earlier, query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := open(t, dir)
+	if at, err := l.Position(t.Context()); err != nil || at != (edge.Position{Epoch: "E", Revision: 42}) {
+		t.Errorf("Position = %v, %v, want 42 of E", at, err)
+	}
+	if r, err := l.SetEnabled("f", false, ledger.Intent{By: "ada"}); err != nil || r.At.Revision != 43 {
+		t.Errorf("the next change leads to %v, %v, want 43", r.At, err)
+	}
+	if h, err := l.History(t.Context(), "f"); err != nil || len(h) != 2 || h[0].Number != 43 || h[1].Number != 41 || !h[1].Current {
+		t.Errorf("History = %+v, %v", h, err)
+	}
+}
+
+func TestTheAuditLogIsKeptUpToABoundAndCanBeVerifiedFromThere(t *testing.T) {
+	l := open(t, t.TempDir())
+	ledger.KeepAudit(l, 500)
+	for range 1_600 {
+		if err := l.Note(ledger.Who{By: "ada"}, "try", "o", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// It was shortened to 500 once there were 1,500.
+	all, err := l.Audit(t.Context(), ledger.AuditQuery{Limit: 1_000})
+	if err != nil || len(all) != 600 || all[0].Number != 1_600 || all[599].Number != 1_001 {
+		t.Errorf("the audit log has %d entries, %v; want those from 1,001 to 1,600", len(all), err)
+	}
+	if err := l.VerifyAudit(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzWhateverIsNotedCanBeVerified(f *testing.F) {
+	f.Add("ada", "192.0.2.1", "try", "o", "why")
+	f.Add("\xff\x00", "\"", "\n", "\u2028", strings.Repeat("\xe2\x82", 4096))
+	l, err := ledger.Open(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { l.Close() })
+	ledger.KeepAudit(l, 10)
+	f.Fuzz(func(t *testing.T, by, address, action, object, detail string) {
+		if err := l.Note(ledger.Who{By: by, Address: address}, action, object, detail); err != nil {
+			t.Fatal(err)
+		}
+		list, err := l.Audit(t.Context(), ledger.AuditQuery{Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{list[0].By, list[0].Address, list[0].Action, list[0].Object, list[0].Detail} {
+			if !utf8.ValidString(text) || strings.Contains(text, "\x00") || len(text) > 5<<10 {
+				t.Errorf("%q was kept", text)
+			}
+		}
+		if err := l.VerifyAudit(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
 
 func open(t *testing.T, dir string) *ledger.Ledger {
 	t.Helper()
@@ -45,178 +146,12 @@ func deploy(t *testing.T, l *ledger.Ledger, name, revision string) ledger.Result
 	return r
 }
 
-func TestEachChangeRaisesThePositionAndWhatIsSoAlreadyDoesNot(t *testing.T) {
-	l := open(t, t.TempDir())
-	who := ledger.Intent{By: "ada"}
-	steps := []struct {
-		does func() (ledger.Result, error)
-		want edge.Change
-		at   int64
-	}{
-		{func() (ledger.Result, error) { return l.Deploy(function("f", "aa"), who) },
-			edge.Change{Revision: "aa", Enabled: true, Created: true, Changed: true}, 1},
-		{func() (ledger.Result, error) { return l.Deploy(function("f", "aa"), who) },
-			edge.Change{Revision: "aa", Enabled: true}, 1},
-		{func() (ledger.Result, error) { return l.SetEnabled("f", false, who) },
-			edge.Change{Revision: "aa", Changed: true}, 2},
-		{func() (ledger.Result, error) { return l.SetEnabled("f", false, who) },
-			edge.Change{Revision: "aa"}, 2},
-		{func() (ledger.Result, error) { return l.Deploy(function("f", "bb"), ledger.Intent{DryRun: true}) },
-			edge.Change{Revision: "bb", Previous: "aa", Changed: true, DryRun: true}, 2},
-		{func() (ledger.Result, error) {
-			return l.Deploy(function("f", "bb"), ledger.Intent{By: "bob", Expect: "aa"})
-		},
-			edge.Change{Revision: "bb", Previous: "aa", Changed: true}, 3},
-		{func() (ledger.Result, error) { return l.Rollback("f", "", who) },
-			edge.Change{Revision: "aa", Previous: "bb", Changed: true}, 4},
-		{func() (ledger.Result, error) { return l.SetEnabled("f", true, who) },
-			edge.Change{Revision: "aa", Enabled: true, Changed: true}, 5},
-		{func() (ledger.Result, error) { return l.Delete("f", who) },
-			edge.Change{Previous: "aa", Changed: true}, 6},
-	}
-	for i, step := range steps {
-		got, err := step.does()
-		step.want.Function = "f"
-		if err != nil || got.Change != step.want || got.At.Revision != step.at {
-			t.Fatalf("step %d: %+v, %v\nwant %+v at %d", i, got, err, step.want, step.at)
-		}
-	}
-	history, err := l.History(t.Context(), "f")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, h := range history {
-		got = append(got, fmt.Sprintf("%d %s %s %s %v", h.Number, h.Action, h.Revision, h.By, h.Current))
-	}
-	want := []string{
-		"6 delete aa ada false", "5 enable aa ada false", "4 rollback aa ada false",
-		"3 deploy bb bob false", "2 disable aa ada false", "1 deploy aa ada false",
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("history: %q\nwant %q", got, want)
-	}
-}
-
-func TestTheLedgerIsTheSameAfterReopening(t *testing.T) {
-	dir := t.TempDir()
-	l := open(t, dir)
-	deploy(t, l, "b", "b1")
-	deploy(t, l, "a", "a1")
-	at := deploy(t, l, "a", "a2").At
-	want := []edge.Definition{{Function: function("a", "a2"), Enabled: true}, {Function: function("b", "b1"), Enabled: true}}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l = open(t, dir)
-	got, position, err := l.Functions(t.Context())
-	if err != nil || position != at || !reflect.DeepEqual(got, want) {
-		t.Errorf("Functions = %+v at %v, %v\nwant %+v at %v", got, position, err, want, at)
-	}
-	if at.Epoch == "" {
-		t.Error("the epoch is empty")
-	}
-}
-
-func TestARevisionIsFoundByNumberAndByItsBeginning(t *testing.T) {
-	l := open(t, t.TempDir())
-	deploy(t, l, "f", "abc1") // 1
-	deploy(t, l, "f", "abd2") // 2
-	deploy(t, l, "f", "2fff") // 3
-	deploy(t, l, "g", "eeee") // 4
-	for _, tt := range []struct {
-		to   string
-		want functions.Revision
-		err  error
-	}{
-		{"1", "abc1", nil}, {"abc", "abc1", nil}, {"2", "abd2", nil}, {"2f", "2fff", nil},
-		{"ab", "", ledger.ErrAmbiguous}, {"4", "", ledger.ErrNotFound}, {"eeee", "", ledger.ErrNotFound}, {"%", "", ledger.ErrNotFound},
-	} {
-		f, err := l.Revision(t.Context(), "f", tt.to)
-		if f.Revision != tt.want || !errors.Is(err, tt.err) {
-			t.Errorf("Revision(%q) = %q, %v, want %q, %v", tt.to, f.Revision, err, tt.want, tt.err)
-		}
-	}
-}
-
-func TestAConditionThatDoesNotHoldChangesNothing(t *testing.T) {
-	l := open(t, t.TempDir())
-	_, none := l.Deploy(function("f", "a1"), ledger.Intent{Expect: "zz"})
-	at := deploy(t, l, "f", "a1").At
-	other := ledger.Intent{Expect: "zz"}
-	_, deployed := l.Deploy(function("f", "a2"), other)
-	_, created := l.Deploy(function("f", "a2"), ledger.Intent{Absent: true})
-	_, disabled := l.SetEnabled("f", false, other)
-	_, deleted := l.Delete("f", other)
-	for i, err := range []error{none, deployed, created, disabled, deleted} {
-		if !errors.Is(err, ledger.ErrConflict) {
-			t.Errorf("change %d: %v, want %v", i, err, ledger.ErrConflict)
-		}
-	}
-	if got, err := l.Position(t.Context()); err != nil || got != at {
-		t.Errorf("Position = %v, %v, want %v", got, err, at)
-	}
-}
-
-func TestWhatIsNotThereIsNotFound(t *testing.T) {
-	l := open(t, t.TempDir())
-	deploy(t, l, "only", "a1")
-	calls := map[string]func() error{
-		"function":       func() error { _, err := l.Function(t.Context(), "f"); return err },
-		"history":        func() error { _, err := l.History(t.Context(), "f"); return err },
-		"revision":       func() error { _, err := l.Revision(t.Context(), "f", "1"); return err },
-		"rollback":       func() error { _, err := l.Rollback("f", "", ledger.Intent{}); return err },
-		"no earlier one": func() error { _, err := l.Rollback("only", "", ledger.Intent{}); return err },
-		"disable":        func() error { _, err := l.SetEnabled("f", false, ledger.Intent{}); return err },
-		"delete":         func() error { _, err := l.Delete("f", ledger.Intent{}); return err },
-	}
-	for name, call := range calls {
-		if err := call(); !errors.Is(err, ledger.ErrNotFound) {
-			t.Errorf("%s: %v, want %v", name, err, ledger.ErrNotFound)
-		}
-	}
-}
-
-func TestHistoryKeepsTheLastFiftyRevisions(t *testing.T) {
-	l := open(t, t.TempDir())
-	for i := range 60 {
-		deploy(t, l, "f", fmt.Sprintf("r%02d", i))
-	}
-	history, err := l.History(t.Context(), "f")
-	if err != nil || len(history) != 50 || history[49].Revision != "r10" {
-		t.Fatalf("history has %d lines, %v; want 50, from r10", len(history), err)
-	}
-	if _, err := l.Revision(t.Context(), "f", "r09"); !errors.Is(err, ledger.ErrNotFound) {
-		t.Errorf("Revision(r09) = %v, want %v", err, ledger.ErrNotFound)
-	}
-	for i := range 220 {
-		if _, err := l.SetEnabled("f", i%2 == 1, ledger.Intent{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if history, err := l.History(t.Context(), "f"); err != nil || len(history) != 200 {
-		t.Errorf("history has %d lines, %v; want 200", len(history), err)
-	}
-	if d, err := l.Function(t.Context(), "f"); err != nil || d.Function.Revision != "r59" {
-		t.Errorf("current is %s, %v; want r59", d.Function.Revision, err)
-	}
-}
-
 func TestASecondHubIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir)
 	_, err := ledger.Open(dir)
 	if _, ok := errors.AsType[*sqlite.LockedError](err); !ok {
 		t.Errorf("Open = %v, want a LockedError", err)
-	}
-}
-
-func TestACallEndsWithItsContext(t *testing.T) {
-	l := open(t, t.TempDir())
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, _, err := l.Functions(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("Functions = %v, want %v", err, context.Canceled)
 	}
 }
 

@@ -83,7 +83,7 @@ func (l *Ledger) Steer(id int64, who Who, fn Steering) (r edge.Rollout, at edge.
 		if !changed {
 			return nil
 		}
-		r = fixed(was, next)
+		r = t.successor(was, next)
 		err = t.steer(was, r, removes, who)
 		at = t.at
 		return err
@@ -94,16 +94,16 @@ func (l *Ledger) Steer(id int64, who Who, fn Steering) (r edge.Rollout, at edge.
 	return r, at, nil
 }
 
-// fixed returns next with what never changes of a rollout.
-func fixed(was, next edge.Rollout) edge.Rollout {
+// successor returns next with what never changes of a rollout, and when it ended.
+func (t *tx) successor(was, next edge.Rollout) edge.Rollout {
 	next.ID, next.Function, next.From, next.To, next.By, next.Begun = was.ID, was.Function, was.From, was.To, was.By, was.Begun
+	if next.State.Over() {
+		next.Ended = t.now
+	}
 	return next
 }
 
 func (t *tx) steer(was, r edge.Rollout, removing int, who Who) error {
-	if r.State.Over() && r.Ended.IsZero() {
-		r.Ended = t.now
-	}
 	if err := t.putRollout(r); err != nil {
 		return err
 	}
