@@ -137,3 +137,19 @@ func TestAStepChangesNothingThatItIsGiven(t *testing.T) {
 		t.Errorf("it was %s and is %s", before, after)
 	}
 }
+
+func TestANodeThatTriesAgainIsNotHeldToHaveGivenUp(t *testing.T) {
+	f := begin(t, "1", "attic")
+	f.step()
+	f.nodes[0].Report = &edge.FunctionReport{Revision: v2, Phase: edge.Asleep, Runs: 10, Bad: v2}
+	f.step().is(edge.Rolling, 0, 1, "bakes")
+}
+
+func TestARestartJustBeforeDoesNotHideWhatWasBefore(t *testing.T) {
+	f := begin(t, "all", "attic")
+	f.nodes[0].Report.Failed = 200 // of 1000
+	f.step()
+	f.nodes[0].Report = &edge.FunctionReport{Revision: v1, Runs: 1}
+	f.step().follow().run(100, 20)
+	f.after(5*time.Minute).is(edge.Completed, 0, 1)
+}

@@ -13,6 +13,6 @@
 // are rare, waits, and pauses when the gate's patience ends: nothing is ever passed
 // unseen but by an operator's word ([Promote]).
 //
-// It leaves to the hub to know the nodes that the placement and the selector name, to
+// Why it decides like this stands in RATIONALE.md. It leaves to the hub to know the nodes that the placement and the selector name, to
 // store a rollout, and to feed nodes what [Revisions] says.
 package rollout

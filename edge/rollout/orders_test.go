@@ -216,3 +216,12 @@ func TestAnOrderThatComesTooLateIsAConflict(t *testing.T) {
 		}
 	}
 }
+
+func TestANodeThatAPromotedStageLeftBehindHoldsNobodyUp(t *testing.T) {
+	f := begin(t, "1", "attic", "hall")
+	f.step()
+	f.r, _ = Promote(f.r, "ada", f.now)
+	f.step()
+	f.at(1).Report = &edge.FunctionReport{Revision: v2, Phase: edge.Asleep, Runs: 10}
+	f.after(5*time.Minute).is(edge.Completed, 1, 2, "without the gate of stage 1")
+}

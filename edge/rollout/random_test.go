@@ -338,3 +338,26 @@ func text(r edge.Rollout) string {
 	}
 	return string(data)
 }
+
+// Where nothing is wrong and events come, every rollout is completed.
+func TestAGoodRevisionOnAQuietFleetIsAlwaysCompleted(t *testing.T) {
+	for seed := range uint64(100) {
+		w := newWorld(t, seed)
+		w.kind, w.hands, w.r.Gate.Patience = "works", false, MaxPatience
+		w.join()
+		for _, b := range w.boards {
+			b.seen.Online, b.seen.Cordoned, b.rate = true, false, 3
+		}
+		for range 200 {
+			w.now = w.now.Add(time.Minute)
+			told := Revisions(w.r)
+			for _, id := range slices.Sorted(maps.Keys(w.boards)) {
+				w.work(w.boards[id], told(id))
+			}
+			w.step()
+		}
+		if w.r.State != edge.Completed {
+			w.fail("after 200 minutes it is %s", w.r.State)
+		}
+	}
+}

@@ -363,3 +363,29 @@ func TestAHomeOfOneNodeIsComparedWithItselfBefore(t *testing.T) {
 	f.step().follow().run(100, 20)
 	f.after(5*time.Minute).is(edge.Completed, 0, 1)
 }
+
+func TestAFewRunsOfBeforeExcuseNothing(t *testing.T) {
+	f := begin(t, "1", "attic", "hall")
+	for i := range f.nodes {
+		f.nodes[i].Report.Runs, f.nodes[i].Report.Failed = 9, 4
+	}
+	f.step().follow().run(10, 4).is(edge.RolledBack, 0, 1, "1 % may")
+}
+
+func TestAStageOfNodesThatLetNothingInWaits(t *testing.T) {
+	f := begin(t, "2", "attic", "hall", "shed")
+	for i := range f.nodes {
+		f.nodes[i].Refusal = &edge.Refusal{Reason: edge.RefusedHeld}
+	}
+	f.step().is(edge.Rolling, 0, 2, "none of the 2 nodes that it added can be reached")
+	f.first().Refusal = nil
+	f.follow().step().is(edge.Rolling, 0, 2, "0 of 10 runs")
+}
+
+func TestAStageBakesLongerThanPatienceLasts(t *testing.T) {
+	f := begin(t, "1", "attic", "hall")
+	f.r.Gate.Patience = time.Minute
+	f.step().follow().run(10, 0)
+	f.after(2*time.Minute).is(edge.Rolling, 0, 1, "bakes")
+	f.after(3*time.Minute).is(edge.Rolling, 1, 2, "waits")
+}
