@@ -96,7 +96,7 @@ func (s *session) follow(live, program context.Context) {
 		case <-live.Done():
 			return
 		case m := <-s.in:
-			if is, ok := m.(*edge.Current); ok && is.At == s.replica.Synced().At {
+			if is, ok := m.(*edge.Current); ok && is.At.Epoch != "" && is.At == s.replica.Synced().At {
 				s.agreed()
 			}
 			out := s.replica.Step(m)
