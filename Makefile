@@ -10,7 +10,7 @@ DATABASE = postgres
 # Where the unit suites run that are emulated: packages that start neither
 # brokers, databases nor workers.
 UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner ./functions/runner/javascript \
-        ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./agent/store ./agent
+        ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./edge/member ./agent/store ./agent
 
 # The Kubernetes for tests, a module of its own: its parts that are quickly built
 # (the other one, ./kubernetes, takes minutes even to vet), and the packages of
@@ -57,6 +57,7 @@ test-armv6: ## Run the unit suites for arm/v6, emulated.
 .PHONY: chaos
 chaos: ## Kill the node and the broker under load, CYCLES times each, and a cluster's holder.
 	$(DEPS) $(BROKER)
+	go test -count=1 -v -timeout 60m -run '^TestChaos' ./agent -kills=$(CYCLES)
 	go test -count=1 -v -timeout 60m -run '^TestChaos|^TestACluster' ./cmd/e2e -cycles=$(CYCLES) -events=10000
 
 .PHONY: cluster

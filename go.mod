@@ -3,6 +3,7 @@ module github.com/sedge-iot/sedge
 go 1.26.0
 
 require (
+	aead.dev/minisign v0.3.0
 	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/eclipse/paho.mqtt.golang v1.5.1

@@ -82,7 +82,8 @@ type Agent struct {
 	logs    *ring[edge.LogLine]
 	work    sync.WaitGroup // starts, closings and loads of functions
 
-	changing sync.Mutex // held while a definition is changed
+	changing sync.Mutex  // held while a definition is changed
+	synced   edge.Synced // what the hub has told last; guarded by changing
 
 	mu        sync.Mutex
 	functions map[string]*function // guarded by mu; a removed one stays until its publishes are out

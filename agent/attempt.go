@@ -18,6 +18,8 @@ type attempt struct {
 	w  *worker
 	id string
 
+	took time.Duration // in the runner, once it has ended
+
 	mu      sync.Mutex
 	reads   map[string]int64 // versions of the keys it has read; guarded by mu
 	refused bool             // it asked for state, and has none; guarded by mu
@@ -105,6 +107,7 @@ func (t *attempt) Log(level functions.Level, text string) {
 // Done takes the outcome and does what follows from it.
 func (t *attempt) Done(o functions.Outcome) {
 	f := t.f
+	t.took = o.Took
 	if t.asked() && (o.Err == nil || o.Err.Code == functions.CodeThrown) {
 		o.Err = errKeepsNothing
 	}

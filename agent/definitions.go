@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -23,6 +21,9 @@ func (a *Agent) recover() error {
 		return err
 	}
 	a.seq.Store(max(r.NextSeq, r.NextSent))
+	if a.synced, err = a.Store.Synced(); err != nil {
+		return err
+	}
 	for _, d := range defs {
 		p, err := newPlan(d.Function, a.Node)
 		if err != nil {
@@ -96,40 +97,6 @@ func (a *Agent) recoverOutbox(rows []store.Outgoing) {
 	}
 }
 
-// Put makes d the definition of its function, new or changed. A revision that
-// does not load is refused, and what was there before stays; the error is an
-// *edge.Error then. What waits for the function runs on the new definition.
-func (a *Agent) Put(ctx context.Context, d edge.Definition) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
-	if err := functions.Validate(d.Function.Manifest); err != nil {
-		return invalid(d.Function.Name(), err)
-	}
-	p, err := newPlan(d.Function, a.Node)
-	if err != nil {
-		return invalid(d.Function.Name(), err)
-	}
-	if p.home == shared && a.cluster == nil {
-		return noCluster(d.Function.Name())
-	}
-	f := a.claim(d.Function.Name())
-	w, err := a.tryOut(ctx, f, d, p)
-	lack, lacks := errors.AsType[*functions.LackError](err)
-	if err != nil && !lacks {
-		a.unclaim(f)
-		return err
-	}
-	if err := a.Store.PutFunction(d, edge.Position{}); err != nil { // no position: definitions come from no hub yet
-		a.unclaim(f)
-		f.close(w)
-		return fmt.Errorf("store function %s: %w", f.name, err)
-	}
-	f.set(d, p)
-	a.reroute()
-	f.put(d, w, lack)
-	return nil
-}
-
 // claim returns the function of that name, made if need be.
 func (a *Agent) claim(name string) *function {
 	a.mu.Lock()
@@ -157,43 +124,9 @@ func (a *Agent) unclaim(f *function) {
 	}
 }
 
-// tryOut starts a worker of d's revision, unless it is the current one already
-// or is not to run. A revision that cannot be loaded is refused; if a runner
-// just cannot be had now, that is for later. What the revision lacks is returned
-// as a *functions.LackError: no reason to refuse it, for that may come after it.
-func (a *Agent) tryOut(ctx context.Context, f *function, d edge.Definition, p *plan) (*worker, error) {
-	f.mu.Lock()
-	same := !f.removed.Load() && f.def.Function.Revision == d.Function.Revision && f.failing == ""
-	f.mu.Unlock()
-	if same || !d.Enabled || p.home == elsewhere {
-		return nil, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	w, err := f.start(ctx, d.Function, p)
-	_, lacks := errors.AsType[*functions.LackError](err)
-	switch {
-	case lacks:
-		return nil, err
-	case errors.Is(err, functions.ErrUnfit):
-		return nil, &edge.Error{
-			Code: edge.Invalid, Message: fmt.Sprintf("%s does not load: %v", f.name, err),
-			Hint: "mend it and deploy again; what ran before still runs",
-		}
-	case err != nil:
-		a.Logger.Warn("function could not be started yet", "fn", f.name, "err", err)
-		return nil, nil
-	}
-	return w, nil
-}
-
-func invalid(name string, err error) *edge.Error {
-	return &edge.Error{Code: edge.Invalid, Message: fmt.Sprintf("%s: %v", name, err)}
-}
-
 // put lets a definition that was set take effect: w, if not nil, takes over; if
 // lack is not nil, what waits goes on waiting until that is there.
-func (f *function) put(d edge.Definition, w *worker, lack *functions.LackError) {
+func (f *function) put(d store.Function, w *worker, lack *functions.LackError) {
 	f.mu.Lock()
 	var old *worker
 	switch {
@@ -216,34 +149,6 @@ func (f *function) put(d edge.Definition, w *worker, lack *functions.LackError) 
 	f.mu.Unlock()
 	f.close(old)
 	f.pump()
-}
-
-// Remove deletes a function and says how many deliveries that waited for it
-// were discarded. Attempts under way end. With purge its state and dead letters
-// go too. A missing function is an *edge.Error.
-func (a *Agent) Remove(ctx context.Context, name string, purge bool) (discarded int, err error) {
-	a.changing.Lock()
-	defer a.changing.Unlock()
-	f := a.function(name)
-	if f == nil {
-		return 0, notFound(name)
-	}
-	f.removed.Store(true)
-	a.reroute()
-	if _, err := a.Store.DeleteFunction(name, purge, edge.Position{}); err != nil {
-		f.removed.Store(false)
-		a.reroute()
-		return 0, fmt.Errorf("delete function %s: %w", name, err)
-	}
-	a.timers.cancel(a.timers.of(name))
-	discarded = f.discardWaiting()
-	f.mu.Lock()
-	old := retireLocked(f.worker)
-	f.worker = nil
-	f.mu.Unlock()
-	f.close(old)
-	a.unclaim(f)
-	return discarded, nil
 }
 
 const deletedWhy = "the function was deleted"

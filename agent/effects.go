@@ -104,6 +104,7 @@ func (f *function) publish(t *attempt, o functions.Outcome, pubs []devices.Publi
 	}
 	out, line := d.out, d.lane.bus(f.a).Line()
 	f.step(step, &d.event)
+	f.workedLocked(t)
 	f.mu.Unlock()
 	t.answer(o, step.Published)
 	if d.lane.shared {
@@ -246,6 +247,7 @@ func (f *function) committed(t *attempt, step edge.Step) {
 	d := t.d
 	f.mu.Lock()
 	f.step(step, &d.event)
+	f.workedLocked(t)
 	f.latency.add(time.Since(d.heard))
 	f.seen.done(d)
 	l := d.lane

@@ -97,7 +97,7 @@ func TestTooManyPublishesPauseTheFunctionUntilItIsEnabled(t *testing.T) {
 			t.Errorf("counts %+v, acknowledged %v; want two stored", c, p.acked())
 		}
 		pass(time.Minute)
-		if err := n.Put(t.Context(), n.function("loud").def); err != nil {
+		if err := n.Put(t.Context(), n.function("loud").def.Definition); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Second)

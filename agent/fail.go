@@ -17,6 +17,7 @@ import (
 func (f *function) failed(t *attempt, fail *functions.Failure, alone bool) {
 	d := t.d
 	f.mu.Lock()
+	leaves := f.atFault(t, fail, alone) && f.brokeLocked(t, fail)
 	switch {
 	case d.answer != nil:
 		f.mu.Unlock()
@@ -35,10 +36,30 @@ func (f *function) failed(t *attempt, fail *functions.Failure, alone bool) {
 		d.suspect = true
 		f.suspects++
 		f.backLocked(d)
+	case leaves: // on the revision before this one it may succeed
+		f.clearLocked(d)
+		f.backLocked(d)
 	default:
 		f.countFailureLocked(t, fail, alone)
 	}
 	f.mu.Unlock()
+}
+
+// atFault reports whether it is for the function's code that the attempt failed, or may be.
+func (f *function) atFault(t *attempt, fail *functions.Failure, alone bool) bool {
+	switch fail.Code {
+	case functions.CodeClosed, functions.CodeStart, functions.CodePayload:
+		return false
+	}
+	return !fail.Code.RunnerEnded() || alone || t.d.suspect
+}
+
+// clearLocked notes that d needs to show no more that it does not end its runner.
+func (f *function) clearLocked(d *delivery) {
+	if d.suspect {
+		d.suspect = false
+		f.suspects--
+	}
 }
 
 // backLocked puts d back to wait for its next run, now.
@@ -58,10 +79,7 @@ func (f *function) countFailureLocked(t *attempt, fail *functions.Failure, alone
 		f.buryLocked(d, fail)
 		return
 	}
-	if d.suspect {
-		d.suspect = false
-		f.suspects--
-	}
+	f.clearLocked(d)
 	d.stage = waiting
 	wait := retryAfter(retry, d.attempt)
 	d.due = time.Now().Add(wait)

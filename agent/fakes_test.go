@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -16,6 +17,7 @@ import (
 type bus struct {
 	mu       sync.Mutex
 	hear     func(devices.Message)
+	heard    chan struct{} // closed once hear is set; or nil
 	filters  []string
 	sent     []string // topic=payload, in order, all attempts
 	lose     int      // so many publishes to come are lost
@@ -30,6 +32,9 @@ func (b *bus) Run(ctx context.Context, hear func(devices.Message)) error {
 	b.mu.Lock()
 	b.hear = hear
 	b.mu.Unlock()
+	if b.heard != nil {
+		close(b.heard)
+	}
 	<-ctx.Done()
 	return nil
 }
@@ -139,7 +144,9 @@ type sandbox struct {
 	mu       sync.Mutex
 	handlers map[string]handler
 	starts   int
-	fail     error // what Start returns, or nil
+	fail     error            // what Start returns, or nil
+	unfit    map[string]error // the same, of single functions and revisions
+	makers   map[string]func(functions.Function) handler
 	live     []*instance
 }
 
@@ -149,6 +156,16 @@ func (s *sandbox) set(name string, h handler) {
 	s.handlers[name] = h
 }
 
+// setMaker has a function run by what make returns for its revision.
+func (s *sandbox) setMaker(name string, make func(functions.Function) handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.makers == nil {
+		s.makers = map[string]func(functions.Function) handler{}
+	}
+	s.makers[name] = make
+}
+
 // refuse makes every start fail with err.
 func (s *sandbox) refuse(err error) {
 	s.mu.Lock()
@@ -156,14 +173,42 @@ func (s *sandbox) refuse(err error) {
 	s.fail = err
 }
 
+// refuseOne makes every start of that function or revision fail with err.
+func (s *sandbox) refuseOne(name string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unfit == nil {
+		s.unfit = map[string]error{}
+	}
+	s.unfit[name] = err
+}
+
+// living returns the runners that have not ended.
+func (s *sandbox) living() (list []*instance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.live {
+		select {
+		case <-i.ended:
+		default:
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
 func (s *sandbox) Start(_ context.Context, f functions.Function) (functions.Instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fail != nil {
-		return nil, s.fail
+	if err := cmp.Or(s.fail, s.unfit[f.Name()], s.unfit[string(f.Revision)]); err != nil {
+		return nil, err
 	}
 	s.starts++
-	i := &instance{handle: s.handlers[f.Name()], ended: make(chan struct{})}
+	handle := s.handlers[f.Name()]
+	if make := s.makers[f.Name()]; make != nil {
+		handle = make(f)
+	}
+	i := &instance{handle: handle, ended: make(chan struct{})}
 	s.live = append(s.live, i)
 	return i, nil
 }

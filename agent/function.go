@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/sedge-iot/sedge/agent/store"
 	"github.com/sedge-iot/sedge/devices"
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
@@ -21,8 +22,9 @@ type function struct {
 	removed atomic.Bool // deleted; only publishes of it may be left
 
 	mu       sync.Mutex
-	def      edge.Definition // guarded by mu, as is all below
-	plan     *plan           // what the definition compiles to
+	def      store.Function // guarded by mu, as is all below
+	plan     *plan          // what the definition compiles to
+	trial    trial          // how its revision does
 	lanes    map[laneID]*lane
 	ready    []*lane // that could run their next delivery now
 	running  int     // attempts under way, on any worker
@@ -78,11 +80,11 @@ func (f *function) manifest() *functions.Manifest { return &f.def.Function.Manif
 
 // mayRunLocked reports whether deliveries run rather than wait.
 func (f *function) mayRunLocked() bool {
-	return f.def.Enabled && !f.closing && f.pausedBy == "" && !f.removed.Load()
+	return f.def.Enabled && !f.closing && f.pausedBy == "" && !f.trial.leaving && !f.removed.Load()
 }
 
 // set makes d the definition. What waits runs on it.
-func (f *function) set(d edge.Definition, p *plan) {
+func (f *function) set(d store.Function, p *plan) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	changed := f.def.Function.Revision != d.Function.Revision
@@ -92,6 +94,7 @@ func (f *function) set(d edge.Definition, p *plan) {
 	if changed || f.plan == nil {
 		p.inherit(f.plan, f.a.Logger)
 		f.plan = p
+		f.trial = trial{since: time.Now()}
 		f.failing, f.lacking, f.failures, f.startAt = "", "", 0, time.Time{}
 		r := d.Function.Manifest.Spec.Delivery.PublishRate
 		f.rate = rate.NewLimiter(rate.Limit(r), 5*r)
@@ -274,10 +277,7 @@ func (f *function) finishLocked(d *delivery, what edge.StepKind) *receipt {
 		l.rows--
 		f.inbox.remove(d)
 	}
-	if d.suspect {
-		d.suspect = false
-		f.suspects--
-	}
+	f.clearLocked(d)
 	f.countLocked(what)
 	f.dropLaneLocked(l)
 	return d.takeReceipt()

@@ -33,6 +33,7 @@ func (f *function) tick() {
 	}
 	again := f.repeatLocked(now)
 	idle := f.idleLocked(now)
+	f.proveLocked(now)
 	f.scheduleLocked(now, f.a.Store.Clock().Wall())
 	if f.pending > 0 && f.restlessLocked() {
 		f.armLocked(now.Add(f.a.Hold))

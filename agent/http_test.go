@@ -214,14 +214,14 @@ func TestWhatCannotRunNowSaysSo(t *testing.T) {
 		}
 		def := n.function("do").def
 		def.Enabled = false
-		if err := n.Put(t.Context(), def); err != nil {
+		if err := n.Put(t.Context(), def.Definition); err != nil {
 			t.Fatal(err)
 		}
 		if got := code("do"); got != edge.Unavailable {
 			t.Errorf("disabled: %q, want %q", got, edge.Unavailable)
 		}
 		def.Enabled = true
-		if err := n.Put(t.Context(), def); err != nil {
+		if err := n.Put(t.Context(), def.Definition); err != nil {
 			t.Fatal(err)
 		}
 		if got := code("do"); got != "" {

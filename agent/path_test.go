@@ -224,7 +224,7 @@ func TestADisabledFunctionKeepsWhatWaitsAndADeletedOneDiscardsIt(t *testing.T) {
 		n.deploy("echo", onIn, publishes)
 		def := n.function("echo").def
 		def.Enabled = false
-		if err := n.Put(t.Context(), def); err != nil {
+		if err := n.Put(t.Context(), def.Definition); err != nil {
 			t.Fatal(err)
 		}
 		p := n.bus.say("in/a", "1")
@@ -235,7 +235,7 @@ func TestADisabledFunctionKeepsWhatWaitsAndADeletedOneDiscardsIt(t *testing.T) {
 			t.Errorf("acknowledged %v, published %q; want true, nothing", p.acked(), n.bus.published())
 		}
 		def.Enabled = true
-		if err := n.Put(t.Context(), def); err != nil {
+		if err := n.Put(t.Context(), def.Definition); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -244,7 +244,7 @@ func TestADisabledFunctionKeepsWhatWaitsAndADeletedOneDiscardsIt(t *testing.T) {
 			t.Errorf("published %q, want %q", got, want)
 		}
 		def.Enabled = false
-		n.Put(t.Context(), def)
+		n.Put(t.Context(), def.Definition)
 		n.bus.say("in/a", "3")
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -296,7 +296,7 @@ func TestAnUpdateWhoseManifestIsNotRightIsRefusedAndTheOldOneStays(t *testing.T)
 		n.deploy("echo", onIn, publishes)
 		d := n.function("echo").def
 		d.Function.Manifest.Spec.Env = map[string]string{"LD_PRELOAD": "/tmp/x.so"}
-		if err := n.Put(t.Context(), d); err == nil {
+		if err := n.Put(t.Context(), d.Definition); err == nil {
 			t.Error("Put = nil, want a refusal")
 		}
 		n.bus.say("in/a", "1")

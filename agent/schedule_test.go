@@ -67,7 +67,7 @@ func TestAScheduleThatCannotRunPilesNothingUp(t *testing.T) {
 		pass(time.Second)
 		def := n.function("every").def
 		def.Enabled = false
-		if err := n.Put(t.Context(), def); err != nil {
+		if err := n.Put(t.Context(), def.Definition); err != nil {
 			t.Fatal(err)
 		}
 		before := n.status("every").Counts
@@ -76,7 +76,7 @@ func TestAScheduleThatCannotRunPilesNothingUp(t *testing.T) {
 			t.Errorf("counts %+v after an hour disabled, %+v before", c, before)
 		}
 		def.Enabled = true
-		if err := n.Put(t.Context(), def); err != nil {
+		if err := n.Put(t.Context(), def.Definition); err != nil {
 			t.Fatal(err)
 		}
 		ran := d.count()

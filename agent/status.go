@@ -19,6 +19,35 @@ func (a *Agent) Functions() []edge.FunctionStatus {
 	return list
 }
 
+// Reports returns how the revisions in force of the hub's functions do, by name. It
+// costs little.
+func (a *Agent) Reports() []edge.FunctionReport {
+	var list []edge.FunctionReport
+	for _, f := range a.all() {
+		if r, ours := f.report(); ours {
+			list = append(list, r)
+		}
+	}
+	slices.SortFunc(list, func(x, y edge.FunctionReport) int { return cmp.Compare(x.Name, y.Name) })
+	return list
+}
+
+func (f *function) report() (r edge.FunctionReport, ours bool) {
+	dead := f.a.Store.DeadCount(f.name).Letters
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.removed.Load() || f.def.Origin != "" {
+		return r, false
+	}
+	t := &f.trial
+	r = edge.FunctionReport{
+		Name: f.name, Revision: f.def.Function.Revision, Runs: t.runs, Failed: t.failed, P95: t.took.quantile(0.95).Seconds(),
+		Waiting: max(f.pending-f.running, 0), Dead: dead, Bad: f.def.Bad, Error: t.err,
+	}
+	r.Phase, r.Reason = f.phaseLocked()
+	return r, true
+}
+
 func (f *function) status() edge.FunctionStatus {
 	dead, state := f.a.Store.DeadCount(f.name).Letters, f.a.Store.Usage(f.name).Bytes
 	f.mu.Lock()
@@ -59,11 +88,19 @@ func (f *function) phaseLocked() (edge.Phase, string) {
 	}
 	switch {
 	case f.worker != nil:
-		return edge.Running, ""
+		return edge.Running, f.gaveUpLocked()
 	case f.starting != nil:
-		return edge.Starting, ""
+		return edge.Starting, f.gaveUpLocked()
 	}
-	return edge.Asleep, ""
+	return edge.Asleep, f.gaveUpLocked()
+}
+
+// gaveUpLocked says which revision the node has given up for the one in force, or "".
+func (f *function) gaveUpLocked() string {
+	if f.def.Bad == "" {
+		return ""
+	}
+	return "revision " + f.def.Bad.Short() + " was given up: " + f.def.Why
 }
 
 // deafLocked says why the function does not hear its devices yet, or "".

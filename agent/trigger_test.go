@@ -192,7 +192,7 @@ func TestWhatWaitedTooLongInTheInboxExpiresAlsoAfterARestart(t *testing.T) {
 		n.deploy("young", young, publishes)
 		def := n.function("young").def
 		def.Enabled = false
-		if err := n.Put(t.Context(), def); err != nil {
+		if err := n.Put(t.Context(), def.Definition); err != nil {
 			t.Fatal(err)
 		}
 		n.bus.say("in/a", "1")
@@ -201,7 +201,7 @@ func TestWhatWaitedTooLongInTheInboxExpiresAlsoAfterARestart(t *testing.T) {
 		pass(time.Second)
 		n = n.restart()
 		def.Enabled = true
-		if err := n.Put(t.Context(), def); err != nil {
+		if err := n.Put(t.Context(), def.Definition); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Second)

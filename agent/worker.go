@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -35,18 +34,18 @@ func (f *function) wakeLocked() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	f.starting = cancel
-	def, p := f.def, f.plan
+	fn, p := f.def.Function, f.plan
 	f.a.work.Go(func() {
 		defer cancel()
-		w, err := f.start(ctx, def.Function, p)
-		f.started(def, w, err)
+		w, err := f.a.start(ctx, fn, p)
+		f.started(fn.Revision, w, err)
 		f.pump()
 	})
 }
 
 // start readies fn in the sandbox that its manifest asks for.
-func (f *function) start(ctx context.Context, fn functions.Function, p *plan) (*worker, error) {
-	sandbox := f.a.sandbox(fn)
+func (a *Agent) start(ctx context.Context, fn functions.Function, p *plan) (*worker, error) {
+	sandbox := a.sandbox(fn)
 	if sandbox == nil {
 		return nil, fmt.Errorf("this node has no sandbox %q: %w", fn.Manifest.Spec.Placement.Sandbox, functions.ErrUnfit)
 	}
@@ -70,12 +69,12 @@ func (a *Agent) sandbox(fn functions.Function) functions.Sandbox {
 	return a.Sandboxes[functions.SandboxProcess]
 }
 
-// started takes the outcome of a start for the definition def.
-func (f *function) started(def edge.Definition, w *worker, err error) {
+// started takes the outcome of a start of a revision.
+func (f *function) started(revision functions.Revision, w *worker, err error) {
 	var idle *worker
 	f.mu.Lock()
 	f.starting = nil
-	current := f.def.Function.Revision == def.Function.Revision && !f.closing && !f.removed.Load()
+	current := f.def.Function.Revision == revision && !f.closing && !f.removed.Load()
 	switch {
 	case err == nil && !current:
 		idle = w
@@ -99,7 +98,10 @@ func (f *function) notStartedLocked(err error) {
 	f.startAt = time.Now().Add(min(time.Second<<min(f.failures-1, 6), time.Minute))
 	f.armLocked(f.startAt)
 	f.a.Logger.Warn("function could not be started", "fn", f.name, "tries", f.failures, "err", err)
-	if errors.Is(err, functions.ErrUnfit) {
+	switch {
+	case !errors.Is(err, functions.ErrUnfit):
+	case f.condemnLocked(err.Error(), trialFailures):
+	default:
 		f.giveUpWaitingLocked(err)
 	}
 }

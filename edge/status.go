@@ -40,7 +40,7 @@ type FunctionStatus struct {
 	Runtime  string                  `json:"runtime"`
 	Origin   string                  `json:"origin,omitempty"` // as in Definition
 	Phase    Phase                   `json:"phase"`
-	Reason   string                  `json:"reason,omitempty"` // for paused, standby, failing and starting
+	Reason   string                  `json:"reason,omitempty"` // for paused, standby, failing and starting; or which revision the node has given up for this one
 	Triggers []string                `json:"triggers"`         // in words: "mqtt zigbee2mqtt/{device}", "cron 0 22 * * * Europe/Berlin", "http POST /night-light"
 	Counts   Counts                  `json:"counts"`
 	Waiting  int                     `json:"waiting"` // deliveries in memory and in the inbox

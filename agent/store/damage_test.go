@@ -116,9 +116,7 @@ func fill(t testing.TB, s *store.Store, from, to int) {
 	f.Manifest.Metadata.Name = "f"
 	f.Revision = "r1"
 	f.Code = strings.Repeat("// code\n", 1000)
-	if err := s.PutFunction(edge.Definition{Function: f, Enabled: true}, edge.Position{Epoch: "e", Revision: 1}); err != nil {
-		t.Fatal(err)
-	}
+	put(t, s, edge.Definition{Function: f, Enabled: true})
 }
 
 func TestADamagedStoreIsSetAsideAndSalvaged(t *testing.T) {

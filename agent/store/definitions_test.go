@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,34 +24,96 @@ func define(name, revision string, enabled bool) edge.Definition {
 	return edge.Definition{Function: f, Enabled: enabled}
 }
 
+// put makes d the definition of its function.
+func put(t testing.TB, s *store.Store, d edge.Definition) {
+	t.Helper()
+	if err := s.Define(store.Definitions{Put: []store.Function{{Definition: d}}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// defined returns what the store holds as name=revision.
+func defined(t testing.TB, s *store.Store) string {
+	t.Helper()
+	list, err := s.Functions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for _, f := range list {
+		word := f.Function.Name() + "=" + string(f.Function.Revision)
+		if f.Bad != "" {
+			word += " not " + string(f.Bad) + ": " + f.Why
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, ", ")
+}
+
 func TestDefinitionsAreKeptWithTheirPosition(t *testing.T) {
 	dir := t.TempDir()
 	s, closeStore := open(t, dir)
 	a, b := define("a", "a1", true), define("b", "b1", false)
 	b.Origin = edge.FromCluster
-	if err := s.SetFunctions([]edge.Definition{define("old", "o1", true), a}, edge.Position{Epoch: "e", Revision: 1}); err != nil {
-		t.Fatal(err)
+	put(t, s, define("old", "o1", true))
+	put(t, s, a)
+	at := edge.Synced{
+		At:        edge.Position{Epoch: "e", Revision: 2, Digest: "d"},
+		Functions: []edge.Ref{{Name: "a", Revision: "a1", Enabled: true}, {Name: "b", Revision: "b2"}},
+		Unfit:     []edge.Unfit{{Name: "b", Revision: "b2", Error: &edge.Error{Code: edge.Invalid, Message: "no"}}},
 	}
-	at := edge.Position{Epoch: "e", Revision: 2}
-	if err := s.SetFunctions([]edge.Definition{b, a}, at); err != nil {
+	step := store.Definitions{Put: []store.Function{{Definition: b}}, Remove: []edge.Removal{{Name: "old"}}, Synced: &at}
+	if err := s.Define(step); err != nil {
 		t.Fatal(err)
 	}
 	closeStore()
 	s, _ = open(t, dir)
-	if got, err := s.Functions(); err != nil || !reflect.DeepEqual(got, []edge.Definition{a, b}) {
+	if got, err := s.Functions(); err != nil || !reflect.DeepEqual(got, []store.Function{{Definition: a}, {Definition: b}}) {
 		t.Errorf("Functions = %+v, %v, want a and b", got, err)
 	}
-	if got, err := s.Position(); err != nil || got != at {
-		t.Errorf("Position = %v, %v, want %v", got, err, at)
+	if got, err := s.Synced(); err != nil || !reflect.DeepEqual(got, at) {
+		t.Errorf("Synced = %+v, %v, want %+v", got, err, at)
+	}
+}
+
+func TestAFunctionFallsBackToItsGoodRevisionOnce(t *testing.T) {
+	dir := t.TempDir()
+	s, closeStore := open(t, dir)
+	put(t, s, define("f", "r1", true))
+	if err := s.FallBack("f", "r1", "no"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("with no good one, FallBack = %v, want ErrNotFound", err)
+	}
+	if err := s.MarkGood("f", "r1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.FallBack("f", "r1", "no"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("from the good one, FallBack = %v, want ErrNotFound", err)
+	}
+	put(t, s, define("f", "r2", true))
+	if err := s.FallBack("f", "r2", "it failed"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.FallBack("f", "r2", "it failed"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("once more, FallBack = %v, want ErrNotFound", err)
+	}
+	if _, err := s.Revision("f", "r2"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the bad revision is still there, or %v", err)
+	}
+	closeStore()
+	s, _ = open(t, dir)
+	if got, want := defined(t, s), "f=r1 not r2: it failed"; got != want {
+		t.Errorf("after a restart %q, want %q", got, want)
+	}
+	put(t, s, define("f", "r3", true))
+	if got, want := defined(t, s), "f=r3"; got != want {
+		t.Errorf("told another revision %q, want %q", got, want)
 	}
 }
 
 func TestADeletedFunctionTakesWhatWaitsForItAlong(t *testing.T) {
 	for _, purge := range []bool{false, true} {
 		s, _ := open(t, t.TempDir())
-		if err := s.PutFunction(define("f", "r1", true), edge.Position{}); err != nil {
-			t.Fatal(err)
-		}
+		put(t, s, define("f", "r1", true))
 		for _, f := range []string{"f", "g"} {
 			mustCommit(t, s, store.Change{
 				State:  &store.StateChange{Function: f, Writes: []functions.StateWrite{set("k", "1")}},
@@ -61,8 +124,9 @@ func TestADeletedFunctionTakesWhatWaitsForItAlong(t *testing.T) {
 				Outbox: []store.Outgoing{{Seq: int64(f[0]), Function: f}},
 			})
 		}
-		if n, err := s.DeleteFunction("f", purge, edge.Position{Revision: 9}); err != nil || n != 2 {
-			t.Errorf("DeleteFunction = %d, %v, want 2 discarded", n, err)
+		gone := store.Definitions{Remove: []edge.Removal{{Name: "f", Purge: purge}}}
+		if err := s.Define(gone); err != nil {
+			t.Fatal(err)
 		}
 		r, err := s.Recover()
 		if err != nil {
@@ -76,8 +140,8 @@ func TestADeletedFunctionTakesWhatWaitsForItAlong(t *testing.T) {
 		if got != want {
 			t.Errorf("purge %v: inbox, timers, dedupe, outbox, dead, state, neighbour's state are %s, want %s", purge, got, want)
 		}
-		if n, err := s.DeleteFunction("f", purge, edge.Position{}); err != nil || n != 0 {
-			t.Errorf("once more: %d, %v", n, err)
+		if err := s.Define(gone); err != nil {
+			t.Errorf("once more: %v", err)
 		}
 	}
 }
@@ -85,22 +149,16 @@ func TestADeletedFunctionTakesWhatWaitsForItAlong(t *testing.T) {
 func TestTheLastGoodRevisionStandsInForADamagedOne(t *testing.T) {
 	dir := t.TempDir()
 	s, closeStore := open(t, dir)
-	put := func(d edge.Definition) {
-		t.Helper()
-		if err := s.PutFunction(d, edge.Position{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put(define("f", "r1", true))
+	put(t, s, define("f", "r1", true))
 	if err := s.MarkGood("f", "r1"); err != nil {
 		t.Fatal(err)
 	}
-	put(define("f", "r2", true))
-	put(define("f", "r3", true))
+	put(t, s, define("f", "r2", true))
+	put(t, s, define("f", "r3", true))
 	if err := s.MarkGood("f", "r2"); err != nil { // is not current any more
 		t.Fatal(err)
 	}
-	put(define("g", "r1", true))
+	put(t, s, define("g", "r1", true))
 	closeStore()
 
 	db, err := sqlite.Open(filepath.Join(dir, "node.db"), os.DirFS("schema"))
@@ -135,7 +193,7 @@ func TestTheLastGoodRevisionStandsInForADamagedOne(t *testing.T) {
 	db.Close()
 
 	s, _ = open(t, dir)
-	if got, err := s.Functions(); err != nil || !reflect.DeepEqual(got, []edge.Definition{define("f", "r1", true)}) {
-		t.Errorf("Functions = %+v, %v, want f as of r1, and no g", got, err)
+	if got, want := defined(t, s), "f=r1"; got != want {
+		t.Errorf("Functions = %q, want %q: f as of r1, and no g", got, want)
 	}
 }

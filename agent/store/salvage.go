@@ -57,6 +57,6 @@ func openOrSalvage(path, suspect string, schema fs.FS) (*sqlite.DB, *Salvage, er
 
 // forgetPosition makes the hub send all definitions again: some may be lost.
 func forgetPosition(tx *sqlite.Tx) error {
-	_, err := tx.Exec(`DELETE FROM meta WHERE name IN (?, ?)`, metaEpoch, metaRevision)
+	_, err := tx.Exec(`DELETE FROM meta WHERE name = ?`, metaSynced)
 	return err
 }

@@ -125,7 +125,7 @@ func put(t *testing.T, lg *slog.Logger, dir, manifest string) {
 	ctx, stop := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- st.Run(ctx) }() // awaited below
-	if err := st.PutFunction(edge.Definition{Function: f, Enabled: true}, edge.Position{}); err != nil {
+	if err := st.Define(store.Definitions{Put: []store.Function{{Definition: edge.Definition{Function: f, Enabled: true}}}}); err != nil {
 		t.Fatal(err)
 	}
 	stop()
