@@ -22,6 +22,7 @@ type node struct {
 	text    string    // its labels
 	session *session  // or nil
 	set     *edge.Set // that it is to have; nil if it is left as it is
+	settled int64     // the last revision of this epoch as of which it was known to have all; it need not have been told
 	beyond  bool      // it was further than the ledger when that was last read
 	ahead   string    // the epoch that it has followed further than the ledger, or ""
 	saved   time.Time // when the ledger was last told of Seen and At
@@ -65,7 +66,9 @@ func (n *node) now() edge.Node {
 
 // movedLocked notes where a node says to be.
 func (f *Fleet) movedLocked(n *node, at edge.Position) {
-	n.dirty = n.dirty || n.is.At != at
+	if n.dirty = n.dirty || n.is.At != at; at.Revision < n.is.At.Revision {
+		n.settled = 0 // its memory is an old one
+	}
 	n.is.At = at
 	if hub := f.hubAtLocked(); at.Epoch == hub.Epoch && at.Revision > hub.Revision {
 		f.Changed() // which compares them
@@ -187,9 +190,12 @@ func (f *Fleet) Node(idOrName string) (edge.NodeDetail, error) {
 // advised adds to a refusal what an operator can do.
 func advised(r edge.Refusal) *edge.Refusal {
 	switch r.Reason {
-	case edge.RefusedBackward, edge.RefusedEpoch:
+	case edge.RefusedBackward:
 		r.Why += ": the hub knows less than this node has been told, as after a restore from an old backup; restore a newer one, or, " +
 			"if what is missing may be undone on every node, give it up: sedge node accept-epoch"
+	case edge.RefusedEpoch:
+		r.Why += ": the node has followed another hub, or this one before its data was lost; if it may lose what it runs from there, " +
+			"say so: sedge node accept-epoch"
 	case edge.RefusedEmptying:
 		r.Why += ": if that is what you want, change it again and confirm how many functions it takes away"
 	}

@@ -3,6 +3,8 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/edge"
@@ -13,6 +15,9 @@ import (
 // retryTime is how long the fleet waits before it reads the ledger again that it could
 // not read.
 const retryTime = time.Second
+
+// maxOthers is how many epochs of other hubs are given up at once.
+const maxOthers = 50
 
 // follow brings the nodes in step whenever the ledger has changed.
 func (f *Fleet) follow(ctx context.Context) {
@@ -74,6 +79,11 @@ func (f *Fleet) renew(read ledger.Plan) {
 func (f *Fleet) put(next *plan, changed []edge.Node) (sessions []*session) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.plan != nil && f.plan.at.Epoch != next.at.Epoch {
+		for _, n := range f.nodes {
+			n.settled = 0
+		}
+	}
 	f.plan = next
 	for _, is := range changed {
 		n := f.nodes[is.ID]
@@ -146,7 +156,9 @@ func (f *Fleet) aimLocked(n *node) {
 		f.Logger.Error("node cannot be told what to run", "node", n.is.Name, "err", err)
 		return
 	}
-	n.set = set
+	if n.set = set; n.inStep() {
+		n.settled = f.plan.at.Revision
+	}
 }
 
 // setOf returns what the node of a session is to have by now.
@@ -185,10 +197,19 @@ func (f *Fleet) Behind() error {
 	}
 }
 
-// AcceptEpoch gives up the epoch: what nodes know of it and the hub does not is undone
-// on them.
+// AcceptEpoch gives up the hub's epoch, and the others that nodes refuse to leave: what
+// they know of those and the hub does not is undone on them.
 func (f *Fleet) AcceptEpoch(who ledger.Who) (edge.Position, error) {
-	at, err := f.Ledger.AcceptEpoch(who)
+	others := map[string]bool{}
+	f.mu.Lock()
+	for _, n := range f.nodes {
+		if n.member() && n.refusal != nil && n.refusal.Reason == edge.RefusedEpoch && n.is.At.Epoch != "" && n.is.At.Epoch != f.hubAtLocked().Epoch {
+			others[n.is.At.Epoch] = true
+		}
+	}
+	f.mu.Unlock()
+	list := slices.Sorted(maps.Keys(others))
+	at, err := f.Ledger.AcceptEpoch(who, list[:min(len(list), maxOthers)]...)
 	if err == nil {
 		f.Changed()
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/functions"
 )
 
 // Limits of calls.
@@ -28,6 +29,7 @@ type calls struct {
 	send   func(edge.Message)
 	stream *rate.Limiter
 	work   sync.WaitGroup
+	desks  desks
 
 	mu   sync.Mutex
 	open map[int64]context.CancelFunc // guarded by mu
@@ -108,10 +110,21 @@ const envelope = 256
 // verb does what a call asks for.
 func (c *calls) verb(ctx context.Context, call *edge.Call) (any, error) {
 	do := verbs[call.Verb]
-	if do == nil {
+	if do == nil && call.Verb != edge.VerbTry {
 		return nil, &edge.Error{Code: edge.Invalid, Message: fmt.Sprintf("this node does not know the verb %.40q", call.Verb), Hint: "update sedge-agent there"}
 	}
-	return do(ctx, c.node, call.Body)
+	if call.Verb != edge.VerbTry {
+		return do(ctx, c.node, call.Body)
+	}
+	var f functions.Function
+	if err := decode(call.Body, &f); err != nil {
+		return nil, err
+	}
+	f, err := c.whole(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.node.try(ctx, f)
 }
 
 // told returns what the hub is told of an error: what is not meant for people stays in

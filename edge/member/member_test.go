@@ -12,6 +12,7 @@ import (
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/member"
+	"github.com/sedge-iot/sedge/functions"
 )
 
 func TestANodeFollowsItsHub(t *testing.T) {
@@ -233,6 +234,8 @@ func TestCallsAreAnswered(t *testing.T) {
 		n.bus.say("in", "x")
 		synctest.Wait()
 		key := edge.StateEntry{Key: "k", Value: "1"}
+		padding := strings.Repeat("x", 3*edge.ChunkSize)
+		large, largeBad := ref(t, "b", "echo "+padding), ref(t, "b", "none "+padding)
 		id := int64(0)
 		for _, c := range []struct {
 			verb edge.Verb
@@ -246,6 +249,9 @@ func TestCallsAreAnswered(t *testing.T) {
 			{edge.VerbTry, ref(t, "b", "echo 1").Function, `"id"`},
 			{edge.VerbTry, ref(t, "b", "none").Function, "does not load"},
 			{edge.VerbTry, map[string]any{"revision": "x"}, `"code":"invalid"`},
+			{edge.VerbTry, h.lends(large), `"id"`},
+			{edge.VerbTry, h.lends(largeBad), "does not load"},
+			{edge.VerbTry, named(ref(t, "b", "gone")), "hub has no revision"},
 			{edge.VerbDead, edge.Query{}, `"body":[]`},
 			{edge.VerbRedrive, edge.DeadChoice{All: true}, `"body":0`},
 			{edge.VerbDiscard, edge.DeadChoice{}, "which dead letters?"},
@@ -266,6 +272,25 @@ func TestCallsAreAnswered(t *testing.T) {
 			}
 		}
 	})
+}
+
+// named returns what is left of a function that is to be fetched.
+func named(r edge.Ref) (f functions.Function) {
+	f.Manifest.Metadata.Name, f.Revision = r.Name, r.Revision
+	return f
+}
+
+// lends lets nodes fetch a function that is to be tried.
+func (h *hub) lends(r edge.Ref) functions.Function {
+	h.t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	bundle, err := edge.Bundle(*r.Function)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.bundles[r.Revision] = bundle
+	return named(r)
 }
 
 func TestStreamsGoOnUntilTheyAreCancelled(t *testing.T) {

@@ -58,6 +58,9 @@ func (s *session) heard(ctx context.Context, data []byte) error {
 	if err != nil {
 		return err
 	}
+	if c, ok := m.(*edge.Chunk); ok {
+		s.calls.desks.brought(c)
+	}
 	switch m := m.(type) {
 	case *edge.Call:
 		s.calls.begin(ctx, m)
@@ -96,7 +99,7 @@ func (s *session) follow(live, program context.Context) {
 		case <-live.Done():
 			return
 		case m := <-s.in:
-			if is, ok := m.(*edge.Current); ok && is.At == s.replica.Synced().At {
+			if is, ok := m.(*edge.Current); ok && is.At.Epoch != "" && is.At == s.replica.Synced().At {
 				s.agreed()
 			}
 			out := s.replica.Step(m)
@@ -117,7 +120,7 @@ func (s *session) sayAll(ctx context.Context, messages []edge.Message) {
 	for _, m := range messages {
 		switch m := m.(type) {
 		case *edge.Fetch:
-			if s.fetches.WaitN(ctx, min(chunkCost, max(s.fetches.Burst(), 0))) != nil {
+			if s.mayFetch(ctx) != nil {
 				return
 			}
 		case *edge.Refusal:
@@ -125,6 +128,11 @@ func (s *session) sayAll(ctx context.Context, messages []edge.Message) {
 		}
 		s.say(m)
 	}
+}
+
+// mayFetch waits until the owner lets a chunk in.
+func (m *Member) mayFetch(ctx context.Context) error {
+	return m.fetches.WaitN(ctx, min(chunkCost, max(m.fetches.Burst(), 0)))
 }
 
 // apply has the agent take a step.

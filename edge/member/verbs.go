@@ -10,14 +10,9 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// verbs are those that answer once.
+// verbs are those that answer once, but for [edge.VerbTry], for which the session may have
+// something to fetch.
 var verbs = map[edge.Verb]doer{
-	edge.VerbTry: asked(func(ctx context.Context, m *Member, f functions.Function) (any, error) {
-		if err := f.Verify(); err != nil {
-			return nil, &edge.Error{Code: edge.Invalid, Message: f.Name() + ": " + err.Error()}
-		}
-		return nil, m.Agent.Try(ctx, f)
-	}),
 	edge.VerbInvoke: asked(func(ctx context.Context, m *Member, in edge.InvokeCall) (any, error) {
 		return m.Agent.Invoke(ctx, in.Function, in.Invoke)
 	}),
@@ -63,6 +58,14 @@ var verbs = map[edge.Verb]doer{
 		return nil, m.Agent.StateDelete(ctx, c.Function, e.Key, c.IfVersion)
 	}),
 	edge.VerbDiagnostics: func(_ context.Context, m *Member, _ json.RawMessage) (any, error) { return m.diagnostics(), nil },
+}
+
+// try has the agent load a function.
+func (m *Member) try(ctx context.Context, f functions.Function) error {
+	if err := f.Verify(); err != nil {
+		return &edge.Error{Code: edge.Invalid, Message: f.Name() + ": " + err.Error()}
+	}
+	return m.Agent.Try(ctx, f)
 }
 
 // chosen makes sure that all dead letters are meant where none are named.
