@@ -1,6 +1,7 @@
 package member
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -27,7 +28,9 @@ type books interface{ Functions() []edge.FunctionStatus }
 func openAbsence(h *Home, a books) (*absence, error) {
 	s := &absence{home: h, agent: a}
 	var away edge.Away
-	if err := h.read(awayFile, &away); err != nil {
+	if err := h.read(awayFile, &away); errors.As(err, new(*damagedError)) {
+		return s, h.remove(awayFile) // sums that nothing depends on
+	} else if err != nil {
 		return nil, fmt.Errorf("read what happened without the hub: %w", err)
 	}
 	if away.Since.IsZero() {

@@ -46,6 +46,9 @@ func TestANodeJoinsOnceAnOperatorHasApproved(t *testing.T) {
 		pass(time.Minute)
 		h.down.Store(false)
 		pass(3 * time.Minute)
+		if _, err := member.OpenHome(t.TempDir() + "/none"); !errors.Is(err, member.ErrNotJoined) {
+			t.Errorf("of a folder that is not there OpenHome = %v, want ErrNotJoined", err)
+		}
 		if _, err := member.OpenHome(home); !errors.Is(err, member.ErrNotJoined) {
 			t.Errorf("before it is approved OpenHome = %v, want ErrNotJoined", err)
 		}

@@ -114,11 +114,14 @@ func New(cfg Config) (*Member, error) {
 	}
 	synced := cfg.Agent.Synced()
 	m.replica = edge.NewReplica(synced, policy)
-	m.status = Status{Since: time.Now(), Error: "not connected yet", At: m.replica.Synced().At, Goal: m.replica.Synced().At}
+	m.status = Status{Since: time.Now(), Error: notYet, At: m.replica.Synced().At, Goal: m.replica.Synced().At}
 	var err error
 	m.absence, err = openAbsence(cfg.Home, cfg.Agent)
 	return m, err
 }
+
+// notYet is why there is no session before the first dial.
+const notYet = "not connected yet"
 
 // Status returns how the node is with its hub.
 func (m *Member) Status() Status {
@@ -180,7 +183,8 @@ func (m *Member) arrived() {
 	m.status.Connected, m.status.Since, m.status.Error = true, time.Now(), ""
 }
 
-// left notes that there is no session, and says so if that is new.
+// left notes that there is no session, and says so if that is new. Errors of the network
+// vary from dial to dial, and only the first is said.
 func (m *Member) left(err error) {
 	why := "the hub has closed the link"
 	if err != nil {
@@ -195,7 +199,8 @@ func (m *Member) left(err error) {
 	if err := m.absence.begin(time.Now()); err != nil {
 		m.Logger.Warn("that the hub is away is not stored", "err", err)
 	}
-	if was.Error != why {
+	_, refused := errors.AsType[*link.Refused](err)
+	if was.Connected || was.Error == notYet || refused && was.Error != why {
 		m.Logger.Warn("hub is away", "hub", m.Home.hub.URL, "err", why)
 	}
 }

@@ -4,11 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"aead.dev/minisign"
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/member"
@@ -205,6 +209,53 @@ func TestTheOwnerCanHoldTheNode(t *testing.T) {
 		n.wantRuns(a, b)
 		if got := n.Check(); got != (edge.Check{Name: "hub", OK: true}) {
 			t.Errorf("check %+v, want nothing to say", got)
+		}
+	})
+}
+
+func TestANodeThatWantsSignaturesRunsNothingWithout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		public, private, err := minisign.GenerateKey(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signers, err := member.ParseSigners([]byte(public.String()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := newHub(t)
+		a, b := ref(t, "a", "echo 1"), ref(t, "b", "echo 1")
+		a.Signature = sign(t, private, "a", string(a.Revision))
+		h.wants(1, a)
+		n := startNode(t, h, func(c *member.Config) { c.Owner.Signers = signers })
+		n.wantRuns(a)
+		h.wants(2, a, b)
+		pass(time.Minute)
+		n.wantRuns(a)
+		if r := get(h, &h.refused); len(r) == 0 || r[0].Reason != edge.RefusedUnsigned || !strings.Contains(n.Check().Why, "signed") {
+			t.Errorf("the node says %+v, its check %+v; want that b is not signed", r, n.Check())
+		}
+	})
+}
+
+func TestANodeWhoseFilesAreDamagedStartsAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t)
+		a := ref(t, "a", "echo 1")
+		h.wants(1, a)
+		n := startNode(t, h)
+		n.end()
+		for _, name := range []string{"dials.json", "away.json"} {
+			if err := os.WriteFile(filepath.Join(n.home, name), []byte("\x00\x00"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := get(h, &h.proofs)
+		n = n.restart(h)
+		pass(time.Minute)
+		proofs := get(h, &h.proofs)
+		if last := proofs[len(proofs)-1].Counter; !n.Status().Connected || last <= before[len(before)-1].Counter {
+			t.Errorf("status %+v, dial %d after %d; want a higher number", n.Status(), last, before[len(before)-1].Counter)
 		}
 	})
 }
