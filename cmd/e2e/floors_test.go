@@ -51,10 +51,9 @@ var sedge = house{
 		"github.com/dop251/goja":                 {"functions/runner/javascript"},
 		"github.com/grafana/sobek":               {"functions/runner/javascript"},
 		"modernc.org/quickjs":                    {"functions/runner/javascript"},
-		"aead.dev/minisign":                      {"edge/member"},
+		"aead.dev/minisign":                      {"edge/member", "installer/upgrade"},
 		"github.com/spf13/cobra":                 {"cmd/sedge"},
 		"github.com/google/go-containerregistry": {"arm/image", "cmd/images"},
-		"aead.dev/minisign":                      {"installer/upgrade"},
 	},
 	apart: map[string][]string{
 		"agent":           {"devices/mqtt", "devices/broker", "functions/runner", "functions/process", "functions/pod", "edge/kube", "k8s.io"},
