@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export CGO_ENABLED = 0
 
-PROGRAMS = sedge sedge-agent
+PROGRAMS = sedge sedge-agent sedge-hub
 BUILD    = go build -trimpath -ldflags='-s -w'
 DEPS     = cmd/e2e/deps.sh
 BROKER   = mosquitto mosquitto_pub
