@@ -44,7 +44,7 @@ func TestNodesEndUpWithWhatTheHubSaysWhateverHappensBetween(t *testing.T) {
 	wg.Wait()
 	t.Logf("seen: %v", all.counts)
 	for _, what := range []string{"whole", "delta", "chunk", "current", "applied", "part applied", "refused backward",
-		"refused epoch", "refused emptying", "refused held", "refused failed", "unfit", "resumed", "died", "purged"} {
+		"refused epoch", "refused emptying", "refused held", "refused failed", "unfit", "fetched on", "died", "purged", "late"} {
 		if n >= 1000 && all.counts[what] == 0 {
 			t.Errorf("no schedule came to this: %s", what)
 		}
@@ -142,8 +142,22 @@ type board struct {
 	held    string
 	feed    *edge.Feed    // of the session, or nil
 	open    edge.Position // of the step that the node has not answered yet
-	down    []edge.Message
-	up      []edge.Message
+	down    queue
+	up      queue
+}
+
+// A queue is one way of a session.
+type queue struct {
+	next []edge.Message
+	late []edge.Message // copies that may yet come
+}
+
+func (q *queue) add(m ...edge.Message) { q.next = append(q.next, m...) }
+
+func (q *queue) take() edge.Message {
+	m := q.next[0]
+	q.next = q.next[1:]
+	return m
 }
 
 func play(seed uint64) *world {
@@ -172,7 +186,7 @@ func (w *world) chance(one int) bool { return w.IntN(one) == 0 }
 
 func (w *world) step() {
 	n := w.nodes[w.IntN(worldNodes)]
-	switch w.IntN(24) {
+	switch w.IntN(26) {
 	case 0, 1, 2:
 		w.change()
 	case 3:
@@ -195,9 +209,9 @@ func (w *world) step() {
 		}
 	case 8:
 		n.held = []string{"", "", "at night only"}[w.IntN(3)]
-	case 9:
+	case 9, 10, 11:
 		n.lose()
-	case 10:
+	case 12:
 		n.tick()
 	default:
 		n.connect()
@@ -346,9 +360,9 @@ func (w *world) calm() {
 // talk delivers what there is, and what comes of it, which is to be no more than so much
 // each way.
 func (n *board) talk(most int) {
-	for ; len(n.up)+len(n.down) > 0; most-- {
+	for ; len(n.up.next)+len(n.down.next) > 0; most-- {
 		if most == 0 {
-			n.w.fault("node %d: no end of messages: %s", n.index, text(append(n.up, n.down...)[0]))
+			n.w.fault("node %d: no end of messages: %s", n.index, text(append(n.up.next, n.down.next...)[0]))
 			return
 		}
 		n.deliver()
@@ -379,26 +393,31 @@ func (n *board) forget() {
 func (n *board) connect() {
 	if n.feed == nil {
 		n.feed = edge.NewFeed(n.w.sets[n.index])
-		n.up = n.replica.Begin()
+		n.up.add(n.replica.Begin()...)
 	}
 }
 
-func (n *board) cut() { n.feed, n.up, n.down, n.open = nil, nil, nil, edge.Position{} }
+func (n *board) cut() { n.feed, n.up, n.down, n.open = nil, queue{}, queue{}, edge.Position{} }
 
-// lose makes the link a bad one for once.
+// lose makes the link a bad one for once: a message is lost, comes a second time some time
+// later, or changes places with another.
 func (n *board) lose() {
-	for _, q := range []*[]edge.Message{&n.up, &n.down} {
-		if len(*q) == 0 {
+	for _, q := range []*queue{&n.up, &n.down} {
+		if len(q.late) > 0 && n.w.chance(2) {
+			q.next = append(slices.Clone(q.next), q.late[n.w.IntN(len(q.late))])
+			n.w.seen["late"]++
+		}
+		if len(q.next) == 0 {
 			continue
 		}
-		i, j := n.w.IntN(len(*q)), n.w.IntN(len(*q))
-		switch n.w.IntN(3) {
+		i, j := n.w.IntN(len(q.next)), n.w.IntN(len(q.next))
+		switch n.w.IntN(4) {
 		case 0:
-			*q = slices.Delete(slices.Clone(*q), i, i+1)
+			q.next = slices.Delete(slices.Clone(q.next), i, i+1)
 		case 1:
-			*q = slices.Insert(slices.Clone(*q), i, (*q)[j])
+			q.next[i], q.next[j] = q.next[j], q.next[i]
 		default:
-			(*q)[i], (*q)[j] = (*q)[j], (*q)[i]
+			q.late = append(q.late, q.next[i])
 		}
 	}
 }
@@ -407,8 +426,8 @@ func (n *board) tick() {
 	if n.feed == nil {
 		return
 	}
-	n.down = append(n.down, n.feed.Tick()...)
-	n.up = append(n.up, n.replica.Tick()...)
+	n.down.add(n.feed.Tick()...)
+	n.up.add(n.replica.Tick()...)
 }
 
 // deliver brings the next message of each way to where it goes.
@@ -416,27 +435,28 @@ func (n *board) deliver() {
 	if n.feed == nil {
 		return
 	}
-	if len(n.down) > 0 {
-		m := n.carry(n.down[0])
-		n.down = n.down[1:]
-		n.step(m)
+	if len(n.down.next) > 0 {
+		n.step(n.carry(n.down.take()))
 	}
-	if n.feed == nil || len(n.up) == 0 {
+	if n.feed == nil || len(n.up.next) == 0 {
 		return
 	}
-	m := n.carry(n.up[0])
-	n.up = n.up[1:]
+	m := n.carry(n.up.take())
 	if a, ok := m.(*edge.At); ok && a.At == n.open || m.Kind() == edge.KindRefusal {
 		n.open = edge.Position{}
 	}
-	n.tell(n.feed.Heard(m))
+	said := n.feed.Heard(m)
+	if n.feed.InStep() { // by an answer of old, it thinks
+		n.open = edge.Position{}
+	}
+	n.tell(said)
 	if f, ok := m.(*edge.Fetch); ok {
 		if f.Offset > 0 {
-			n.w.seen["resumed"]++
+			n.w.seen["fetched on"]++
 		}
 		c := edge.Cut(known[f.Revision], *f)
 		c.Data = c.Data[:min(len(c.Data), 150+n.w.IntN(400))]
-		n.down = append(n.down, c)
+		n.down.add(c)
 	}
 }
 
@@ -453,7 +473,7 @@ func (n *board) tell(said []edge.Message) {
 			n.open = m.At
 		}
 	}
-	n.down = append(n.down, said...)
+	n.down.add(said...)
 }
 
 // carry sends a message as bytes, sometimes.
@@ -482,12 +502,12 @@ func (n *board) carry(m edge.Message) edge.Message {
 // step has the replica take a message, and does what it says.
 func (n *board) step(m edge.Message) {
 	out := n.replica.Step(m)
-	n.up = append(n.up, out.Send...)
+	n.up.add(out.Send...)
 	if out.Apply == nil {
 		return
 	}
 	if !n.w.tame && n.w.chance(12) {
-		n.up = append(n.up, n.replica.Applied(edge.Result{Err: fmt.Errorf("the disk is full")})...)
+		n.up.add(n.replica.Applied(edge.Result{Err: fmt.Errorf("the disk is full")})...)
 		return
 	}
 	if !n.w.tame && n.w.chance(20) {
@@ -501,7 +521,7 @@ func (n *board) step(m edge.Message) {
 		n.start()
 		return
 	}
-	n.up = append(n.up, n.replica.Applied(res)...)
+	n.up.add(n.replica.Applied(res)...)
 	if got := n.replica.Synced(); got.At != n.synced.At || !reflect.DeepEqual(edge.Plain(got.Functions), edge.Plain(n.synced.Functions)) {
 		n.w.fault("node %d: the replica is at %v, the store at %v", n.index, got, n.synced)
 	}
