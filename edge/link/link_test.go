@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -158,5 +159,28 @@ func TestMessagesGoBothWaysInOrder(t *testing.T) {
 	}
 	if err, want := <-h.ended, "enough"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("at the hub Serve = %v, want the node's reason %q", err, want)
+	}
+}
+
+// TestTheReasonArrivesWhileMuchIsOnItsWay has the hub end a session in the middle of what the
+// node sends: a socket that is closed then answers with a reset, which overtakes the reason.
+func TestTheReasonArrivesWhileMuchIsOnItsWay(t *testing.T) {
+	h := newHub(t, func(*link.Conn) func([]byte) error {
+		return func([]byte) error { return errors.New("not like this") }
+	})
+	for range 10 {
+		conn, _, err := h.dialer(t).Dial(t.Context(), now(), edge.Proof{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 15 {
+			if err := conn.Send(make([]byte, 64<<10)); err != nil {
+				break // it has ended already
+			}
+		}
+		err = conn.Serve(t.Context(), func([]byte) error { return nil })
+		if left, ok := errors.AsType[*link.Left](err); !ok || left.Reason != "not like this" {
+			t.Fatalf("Serve = %v, want the hub's reason", err)
+		}
 	}
 }
