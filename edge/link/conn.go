@@ -42,7 +42,7 @@ type Conn struct {
 	queued  int         // guarded by mu; bytes
 	writing bool        // guarded by mu; there is a goroutine in write
 	ended   *ending     // guarded by mu; nil while the session lasts
-	deadman *time.Timer // guarded by mu; closes the socket when parting is over
+	deadman *time.Timer // set with ended; closes the socket when parting is over
 	writer  sync.WaitGroup
 }
 
@@ -81,15 +81,15 @@ func (c *Conn) Send(data []byte) error {
 
 // Close ends the session and does not wait. The reason, of which at most 123 bytes are
 // sent, is told to the other side if that still takes anything; what is queued is not sent.
-// Serve returns nil. A second Close does nothing.
+// Serve returns nil, and hands nothing on that it has not already. A second Close does nothing.
 func (c *Conn) Close(reason string) {
 	c.end(ending{nil, websocket.CloseNormalClosure, reason})
 }
 
 // Serve hands each message to handle as it comes, one after another, until the session
 // ends, and then returns why: nil if that was by Close or the end of ctx. An error of
-// handle ends the session and is told to the other side. The slice is handle's only during the
-// call. Nothing of the session is left running when Serve returns.
+// handle ends the session and is told to the other side. The slice is handle's only
+// during the call. Nothing of the session is left running when Serve returns.
 func (c *Conn) Serve(ctx context.Context, handle func(data []byte) error) error {
 	if ctx.Done() != nil {
 		defer context.AfterFunc(ctx, func() {
@@ -102,15 +102,21 @@ func (c *Conn) Serve(ctx context.Context, handle func(data []byte) error) error 
 			break
 		}
 	}
-	c.drain()
+	e := c.over()
+	if e.code != 0 {
+		c.drain()
+	}
 	c.writer.Wait()
+	c.deadman.Stop()
+	c.ws.Close() // the reason for the end is known already
+	return e.err
+}
+
+// over returns the ending, or nil while the session lasts. After it deadman is set.
+func (c *Conn) over() *ending {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.deadman != nil {
-		c.deadman.Stop()
-	}
-	c.ws.Close() // the reason for the end is known already
-	return c.ended.err
+	return c.ended
 }
 
 // receive reads one message and has it handled. It returns how the session is to end,
@@ -135,6 +141,9 @@ func (c *Conn) receive(handle func([]byte) error) *ending {
 	plain, err := c.in.open(buf.Bytes())
 	if err != nil {
 		return &ending{err, websocket.CloseProtocolError, "a message cannot be opened"}
+	}
+	if e := c.over(); e != nil {
+		return e // nothing is handed on any more
 	}
 	if err := handle(plain); err != nil {
 		return &ending{err, websocket.CloseProtocolError, err.Error()}
@@ -162,12 +171,7 @@ func lost(err error) *ending {
 // drain reads past what still comes, so that the kernel does not answer it with a reset
 // that would overtake the reason. It ends with the socket, parting at the latest.
 func (c *Conn) drain() {
-	c.mu.Lock()
-	told := c.ended.code != 0
-	c.mu.Unlock()
-	if told {
-		io.Copy(io.Discard, c.ws.NetConn()) // ends in an error, as it should
-	}
+	io.Copy(io.Discard, c.ws.NetConn()) // ends in an error, as it should
 }
 
 func (c *Conn) end(e ending) {

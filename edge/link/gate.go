@@ -28,10 +28,10 @@ const (
 type Gate struct {
 	Key ed25519.PrivateKey // the hub's
 
-	// Admit decides about a node that has proved that it has the key proof.Key. It
-	// has what is left of the handshake's ten seconds. A node that is admitted may not hear of it, and
-	// comes again: admitting the same key with the same join secret again is to
-	// lead to the same.
+	// Admit decides about a node that has proved that it has the key proof.Key. It has
+	// what is left of the handshake's ten seconds, by ctx. A node that is admitted may
+	// not hear of it, and comes again: the same key with the same join secret is to be
+	// admitted as before.
 	Admit func(ctx context.Context, proof edge.Proof, remote string) edge.Verdict
 
 	// Now is the time that nodes are told, which they take for a time that has
@@ -51,10 +51,10 @@ type Arrival struct {
 	Verdict edge.Verdict
 }
 
-// Accept makes a session of a request. It takes ten seconds at most, one more to say what
-// is wrong, and has then answered the request in any case: the handler has nothing left to do but to hand the
-// connection to whoever calls [Conn.Serve], and to return. The request's context ends
-// with the handler.
+// Accept makes a session of a request. It takes ten seconds at most, one more to say
+// what is wrong, and has then answered the request in any case: the handler has nothing
+// left to do but to hand the connection to whoever calls [Conn.Serve], and to return. The
+// request's context ends with the handler.
 //
 // The error says why there is no session; if Admit wants none it is a [Refused]. The
 // arrival holds what is known, also when there is an error.

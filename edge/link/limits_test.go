@@ -27,7 +27,7 @@ const (
 )
 
 // frame returns a websocket frame of a client whose head says that it is n bytes long.
-func frame(head byte, n int, data []byte) []byte {
+func frame(head byte, n int64, data []byte) []byte {
 	f := binary.BigEndian.AppendUint64([]byte{head, 0x80 | 127}, uint64(n))
 	return append(append(f, 0, 0, 0, 0), data...) // masked with zeros
 }
@@ -342,6 +342,25 @@ func TestAWebPageIsNoNode(t *testing.T) {
 		_, answer, err := (&websocket.Dialer{NetDialContext: b.dial}).DialContext(t.Context(), "ws://127.0.0.1"+link.Path, http.Header{"Origin": {"http://127.0.0.1"}})
 		if err == nil || answer == nil || answer.StatusCode != http.StatusForbidden {
 			t.Errorf("with an Origin: %v, want 403", err)
+		}
+	})
+}
+
+func TestNothingIsHandedOnAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, "first", "second", "third")
+		conn, _, err := b.dialer(t, b.wire).Dial(t.Context(), now(), edge.Proof{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		err = conn.Serve(t.Context(), func(data []byte) error {
+			got = append(got, string(data))
+			conn.Close("enough")
+			return nil
+		})
+		if want := []string{"first"}; !slices.Equal(got, want) || err != nil {
+			t.Errorf("Serve handed on %q, and %v, want %q alone", got, err, want)
 		}
 	})
 }

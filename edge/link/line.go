@@ -31,7 +31,7 @@ func (m *metered) Read(p []byte) (int, error) {
 		return m.Conn.Read(p)
 	}
 	if m.left.Load() <= 0 {
-		return 0, fmt.Errorf("more than %d bytes before there is a websocket", reachMax)
+		return 0, errors.New("too much is said before there is a websocket")
 	}
 	n, err := m.Conn.Read(p)
 	m.left.Add(-int64(n))

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -97,7 +98,7 @@ func idle(t testing.TB, n int) (heap, stack, resident float64) {
 	said, err := bufio.NewReader(out).ReadString('\n')
 	after := memory()
 	in.Close()
-	if err := nodes.Wait(); err != nil || strings.TrimSpace(said) != "there" {
+	if err := errors.Join(err, nodes.Wait()); err != nil || strings.TrimSpace(said) != "there" {
 		t.Fatalf("the nodes: %v, %q", err, said)
 	}
 	each := func(f func(usage) uint64) float64 { return (float64(f(after)) - float64(f(before))) / float64(n) }

@@ -213,7 +213,7 @@ func TestAProxyThatWillNotIsTold(t *testing.T) {
 		"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n":           "it answers 407",
 		"HTTP/1.1 403\r\n\r\n":                                         "it answers 403",
 		"SSH-2.0-OpenSSH\r\n":                                          "malformed HTTP",
-		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10) + "\r": "more than",
+		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 100<<10) + "\r": "too much is said",
 	} {
 		p := newProxy(t, &proxy{hub: h, answers: answer})
 		p.use(t)

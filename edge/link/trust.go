@@ -38,19 +38,28 @@ func (c Clock) time() time.Time {
 	return c.Floor
 }
 
-// within returns a time at which a certificate is valid and that may be now, as far
-// as the node knows. There is none if the clock is trusted, or if it is certain that
-// the certificate has run out.
-func (c Clock) within(cert *x509.Certificate) (time.Time, bool) {
-	if c.Trusted || cert.NotAfter.Before(c.Floor) || cert.NotAfter.Before(cert.NotBefore) {
+// within returns a time at which all the certificates are valid and that may be now,
+// as far as the node knows. There is none if the clock is trusted, or if it is certain
+// that one has run out.
+func (c Clock) within(chain []*x509.Certificate) (time.Time, bool) {
+	from, to := chain[0].NotBefore, chain[0].NotAfter
+	for _, cert := range chain[1:] {
+		if cert.NotBefore.After(from) {
+			from = cert.NotBefore
+		}
+		if cert.NotAfter.Before(to) {
+			to = cert.NotAfter
+		}
+	}
+	if c.Trusted || to.Before(c.Floor) || to.Before(from) {
 		return time.Time{}, false
 	}
 	t := c.time()
-	if t.Before(cert.NotBefore) {
-		t = cert.NotBefore
+	if t.Before(from) {
+		t = from
 	}
-	if t.After(cert.NotAfter) {
-		t = cert.NotAfter
+	if t.After(to) {
+		t = to
 	}
 	return t, true
 }
@@ -110,7 +119,7 @@ func (d *Dialer) reach(ctx context.Context, u *url.URL, clock Clock) (*websocket
 			continue
 		}
 		if untimely(failed) && !adjusted {
-			if t, ok := clock.within(failed.UnverifiedCertificates[0]); ok {
+			if t, ok := clock.within(failed.UnverifiedCertificates); ok {
 				at, adjusted = t, true
 				continue
 			}
