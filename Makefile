@@ -5,9 +5,10 @@ PROGRAMS = sedge sedge-agent
 BUILD    = go build -trimpath -ldflags='-s -w'
 DEPS     = cmd/e2e/deps.sh
 BROKER   = mosquitto mosquitto_pub
+DATABASE = postgres
 
 # Where the unit suites run that are emulated: packages that start neither
-# brokers nor workers.
+# brokers, databases nor workers.
 UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner ./functions/runner/javascript \
         ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./agent/store ./agent
 
@@ -36,12 +37,12 @@ demo: build ## Show a simulated home react to a function; Ctrl-C ends it.
 
 .PHONY: test
 test: ## Install what the tests need and run them all.
-	$(DEPS) $(BROKER)
+	$(DEPS) $(BROKER) $(DATABASE)
 	go test -timeout 10m ./...
 
 .PHONY: test-race
 test-race: ## Run all tests with the race detector.
-	$(DEPS) $(BROKER) gcc
+	$(DEPS) $(BROKER) $(DATABASE) gcc
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
 .PHONY: test-arm test-arm64 test-armv6

@@ -11,12 +11,17 @@ package_of() {
     mosquitto_pub | mosquitto_sub) echo mosquitto-clients ;;
     qemu-*-static) echo qemu-user-static ;;
     gcc) echo gcc libc6-dev ;;
+    postgres) echo postgresql ;;
     *) echo "$1" ;;
     esac
 }
 
-# Debian keeps daemons in a folder that only root has in its PATH.
+# Debian keeps daemons in a folder that only root has in its PATH, and PostgreSQL's
+# programs in one for each version that nobody has there.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+for folder in /usr/lib/postgresql/*/bin; do
+    PATH=$PATH:$folder
+done
 
 missing=
 for command; do
@@ -36,8 +41,8 @@ if [ "$(id -u)" -ne 0 ]; then
     exec sudo -- "$0" "$@"
 fi
 
-# The tests start brokers of their own: a package must not start one beside them,
-# now or at the next boot.
+# The tests start brokers and databases of their own: a package must not start one
+# beside them, now or at the next boot.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
@@ -59,5 +64,8 @@ rm -f "$log"
 if [ -d /run/systemd/system ]; then
     case $missing in
     *" mosquitto"*) systemctl --quiet disable mosquitto ;;
+    esac
+    case $missing in
+    *" postgresql"*) systemctl --quiet disable postgresql ;;
     esac
 fi

@@ -22,6 +22,7 @@ var audits = map[string]func(*testing.T, Place){
 	"Each change has one entry of the audit log":          testAudit,
 	"The audit log is read page by page and by object":    testAuditPages,
 	"What an entry cannot hold is made to fit":            testAuditTexts,
+	"An entry that was altered or is missing is found":    testTampering,
 	"A change that was only tried or failed has no entry": testAuditDryRun,
 }
 

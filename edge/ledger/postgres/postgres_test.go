@@ -143,3 +143,8 @@ func TestADatabaseThatIsNotThereIsAnErrorThatSaysSo(t *testing.T) {
 		t.Errorf("Open = %v, want that it does not exist", err)
 	}
 }
+
+func BenchmarkTenThousandDials(b *testing.B) {
+	dsn := server.Database(b)
+	ledgertest.BenchmarkDials(b, func() (*ledger.Ledger, error) { return postgres.Open(b.Context(), dsn) })
+}
