@@ -45,7 +45,7 @@ type Output struct {
 type Apply struct {
 	Put    []Definition // the function has only name and revision where the node has that revision
 	Remove []Removal    // also of functions that the node does not run, whose state is to go
-	Next   Synced       // to be stored, with the Unfit that turn up
+	Next   Synced       // to be stored, with the Unfit that turn up; its slices belong to the replica
 }
 
 // A Result is what became of an Apply.
@@ -64,7 +64,7 @@ func NewReplica(synced Synced, policy Policy) *Replica {
 		policy.Memory = MaxBundle
 	}
 	r := &Replica{policy: policy, is: synced}
-	r.is.Functions = byName(Plain(synced.Functions))
+	r.is.Functions, r.is.Unfit = byName(Plain(synced.Functions)), brief(synced.Unfit)
 	if Digest(r.is.Functions) != r.is.At.Digest {
 		r.is.At.Digest = ""
 	}
@@ -123,7 +123,7 @@ func (r *Replica) Applied(res Result) []Message {
 		return r.abandon(r.next.of, refuse(RefusedFailed, "%v", res.Err)).Send
 	}
 	r.is.At, r.is.Functions = a.Next.At, a.Next.Functions
-	r.is.Unfit = append(a.Next.Unfit, brief(res.Unfit)...)
+	r.is.Unfit = brief(slices.Concat(a.Next.Unfit, res.Unfit))
 	r.larder.drop()
 	if a.Next.At != r.next.to.At { // a part of it
 		r.next.put = slices.DeleteFunc(r.next.put, func(ref Ref) bool { return puts(a, ref.Name) })

@@ -252,7 +252,7 @@ func TestAllThatIsUnfitFitsIntoAMessage(t *testing.T) {
 	}
 }
 
-// state is where a fuzzed replica is, and judges what it does.
+// step has a replica take a message, and judges what it does.
 func step(t *testing.T, r *edge.Replica, m edge.Message, fails bool) {
 	before := r.Synced()
 	out := r.Step(m)

@@ -163,7 +163,7 @@ func checkRefs(refs []Ref) error {
 			return fmt.Errorf("%s: %w", r.Name, err)
 		}
 		if len(r.Signature) > MaxSignature || !plainText(r.Signature) {
-			return fmt.Errorf("%s: the signature is longer than %d bytes, or not in letters, digits and +/=_-.:", r.Name, MaxSignature)
+			return fmt.Errorf("%s: the signature has more than %d bytes, or others than letters, digits and +/=_-.: among them", r.Name, MaxSignature)
 		}
 		before = r.Name
 	}

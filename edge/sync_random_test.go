@@ -44,7 +44,7 @@ func TestNodesEndUpWithWhatTheHubSaysWhateverHappensBetween(t *testing.T) {
 	wg.Wait()
 	t.Logf("seen: %v", all.counts)
 	for _, what := range []string{"whole", "delta", "chunk", "current", "applied", "part applied", "refused backward",
-		"refused epoch", "refused emptying", "refused held", "refused failed", "unfit", "resumed", "died", "purged", "late"} {
+		"refused epoch", "refused emptying", "refused held", "refused failed", "unfit", "fetched on", "died", "purged", "late"} {
 		if n >= 1000 && all.counts[what] == 0 {
 			t.Errorf("no schedule came to this: %s", what)
 		}
@@ -445,10 +445,14 @@ func (n *board) deliver() {
 	if a, ok := m.(*edge.At); ok && a.At == n.open || m.Kind() == edge.KindRefusal {
 		n.open = edge.Position{}
 	}
-	n.tell(n.feed.Heard(m))
+	said := n.feed.Heard(m)
+	if n.feed.InStep() { // by an answer of old, it thinks
+		n.open = edge.Position{}
+	}
+	n.tell(said)
 	if f, ok := m.(*edge.Fetch); ok {
 		if f.Offset > 0 {
-			n.w.seen["resumed"]++
+			n.w.seen["fetched on"]++
 		}
 		c := edge.Cut(known[f.Revision], *f)
 		c.Data = c.Data[:min(len(c.Data), 150+n.w.IntN(400))]

@@ -19,11 +19,11 @@ type manner struct {
 	confirmed bool
 }
 
-// whole returns all of the set for a node at from. A node that is in the hub's epoch
-// has most functions: it gets the names and fetches what it lacks. The message belongs
-// to the set.
+// whole returns all of the set for a node at from. One that is in an epoch, be it one
+// that was given up, has most functions: it gets the names and fetches what it lacks. The
+// message belongs to the set.
 func (s *Set) whole(from Position) *Whole {
-	how := manner{lean: from.Epoch == s.at.Epoch, confirmed: s.confirmed(from)}
+	how := manner{lean: from.Epoch != "", confirmed: s.confirmed(from)}
 	if slices.Contains(s.terms.Accepts, from.Epoch) {
 		how.accepts = from.Epoch
 	}

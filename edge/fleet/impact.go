@@ -53,7 +53,7 @@ func (c Change) loses(p *plan, n *node, has []edge.Ref) int {
 	if n.is.ID == c.Node {
 		after := n.is
 		after.Labels = c.Labels
-		stay := p.refs(p.choices(p.matching(labelsOf(&after)), after.ID))
+		stay := p.refs(p.choices(p.matching(after.Labels), &after))
 		return count(has, func(r edge.Ref) bool {
 			return !slices.ContainsFunc(stay, func(s edge.Ref) bool { return s.Name == r.Name })
 		})

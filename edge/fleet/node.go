@@ -22,6 +22,7 @@ type node struct {
 	text    string    // its labels
 	session *session  // or nil
 	set     *edge.Set // that it is to have; nil if it is left as it is
+	settled int64     // the last revision of this epoch as of which it was known to have all; it need not have been told
 	beyond  bool      // it was further than the ledger when that was last read
 	ahead   string    // the epoch that it has followed further than the ledger, or ""
 	saved   time.Time // when the ledger was last told of Seen and At
@@ -65,7 +66,9 @@ func (n *node) now() edge.Node {
 
 // movedLocked notes where a node says to be.
 func (f *Fleet) movedLocked(n *node, at edge.Position) {
-	n.dirty = n.dirty || n.is.At != at
+	if n.dirty = n.dirty || n.is.At != at; at.Revision < n.is.At.Revision {
+		n.settled = 0 // its memory is an old one
+	}
 	n.is.At = at
 	if hub := f.hubAtLocked(); at.Epoch == hub.Epoch && at.Revision > hub.Revision {
 		f.Changed() // which compares them

@@ -20,7 +20,7 @@ import (
 type plan struct {
 	at      edge.Position
 	places  []place           // by name
-	byName  bool              // some place asks for a node's name
+	single  bool              // nodes with the same labels may get different functions: some ask for a name, or roll out
 	purged  map[string]int64  // functions of old whose state goes too, and at which revision
 	givenUp []string          // epochs
 	since   int64             // from this revision on all that was taken away was confirmed
@@ -35,6 +35,7 @@ type place struct {
 	before   edge.Ref // what runs where the rollout has not been; Name is "" for nothing
 	fits     selector.Selector
 	fitted   selector.Selector // of before
+	named    bool              // one of them asks for a node's name
 	rollout  *edge.Rollout     // under way, or nil
 	revision func(node string) functions.Revision
 }
@@ -50,8 +51,8 @@ const (
 
 // A match is what labels lead to.
 type match struct {
-	now, before []bool // by place
-	group       *group // of all nodes with those labels, or nil where it depends on a rollout
+	now, before []bool // by place; false where that asks for a node's name
+	group       *group // of all nodes with those labels, or nil if that is not all
 }
 
 // A group is what the nodes run that run the same.
@@ -74,7 +75,8 @@ func newPlan(l ledger.Plan, look looker) (*plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.byName = p.byName || strings.Contains(one.fits.String()+one.fitted.String(), functions.HostLabel)
+		one.named = strings.Contains(one.fits.String()+one.fitted.String(), functions.HostLabel)
+		p.single = p.single || one.named || one.rollout != nil
 		p.places = append(p.places, one)
 	}
 	for _, r := range l.Removals.List {
@@ -139,39 +141,59 @@ func labelText(labels map[string]string) string {
 
 // match returns what the labels of a node lead to.
 func (p *plan) match(n *node) match {
-	key := n.text
-	if p.byName {
-		key += n.is.Name
-	}
-	if m, ok := p.matches[key]; ok {
+	if m, ok := p.matches[n.text]; ok {
 		return m
 	}
-	m := p.matching(labelsOf(&n.is))
-	if !slices.ContainsFunc(p.places, func(one place) bool { return one.rollout != nil }) {
-		m.group = p.grouped(p.choices(m, ""))
+	m := p.matching(n.is.Labels)
+	if !p.single {
+		m.group = p.grouped(p.choices(m, &n.is))
 	}
-	p.matches[key] = m
+	p.matches[n.text] = m
 	return m
 }
 
 func (p *plan) matching(labels map[string]string) match {
 	m := match{now: make([]bool, len(p.places)), before: make([]bool, len(p.places))}
 	for i, one := range p.places {
-		m.now[i] = one.fits.Matches(labels)
-		m.before[i] = one.before.Name != "" && one.fitted.Matches(labels)
+		if !one.named {
+			m.now[i], m.before[i] = one.fit(labels)
+		}
 	}
 	return m
 }
 
+// fit reports whether a node with those labels is to run the function, and whether it was
+// before the rollout.
+func (one place) fit(labels map[string]string) (now, before bool) {
+	return one.fits.Matches(labels), one.before.Name != "" && one.fitted.Matches(labels)
+}
+
+// fits reports whether the place at i is on a node by its placement and selector.
+func (p *plan) fits(n *node, i int) bool {
+	if p.places[i].named {
+		return p.places[i].fits.Matches(labelsOf(&n.is))
+	}
+	return p.match(n).now[i]
+}
+
 // choices returns what a node gets, given what its labels lead to.
-func (p *plan) choices(m match, id string) []choice {
+func (p *plan) choices(m match, is *edge.Node) []choice {
+	var labels map[string]string
 	list := make([]choice, len(p.places))
-	for i, one := range p.places {
-		reached := one.rollout == nil || m.now[i] && one.revision(id) == one.now.Revision
+	for i := range p.places {
+		one := &p.places[i]
+		now, before := m.now[i], m.before[i]
+		if one.named {
+			if labels == nil {
+				labels = labelsOf(is)
+			}
+			now, before = one.fit(labels)
+		}
+		reached := one.rollout == nil || now && one.revision(is.ID) == one.now.Revision
 		switch {
-		case reached && m.now[i]:
+		case reached && now:
 			list[i] = current
-		case !reached && m.before[i]:
+		case !reached && before:
 			list[i] = former
 		}
 	}
@@ -209,7 +231,7 @@ func (p *plan) group(n *node) *group {
 	if m.group != nil {
 		return m.group
 	}
-	return p.grouped(p.choices(m, n.is.ID))
+	return p.grouped(p.choices(m, &n.is))
 }
 
 // set returns the set of a node that is where n.is.At says. What its way there takes
@@ -232,10 +254,10 @@ func (p *plan) set(n *node) (*edge.Set, error) {
 }
 
 // confirmed reports whether an operator knew of all that was taken away since the node
-// was last told. Who gave an epoch up knew that what came after it goes.
+// last had all. Who gave an epoch up knew that what came after it goes.
 func (p *plan) confirmed(n *node) bool {
 	if n.is.At.Epoch == p.at.Epoch {
-		return n.is.At.Revision >= max(p.since, p.sinceOf[n.is.ID])
+		return max(n.is.At.Revision, n.settled) >= max(p.since, p.sinceOf[n.is.ID])
 	}
 	return slices.Contains(p.givenUp, n.is.At.Epoch)
 }

@@ -74,6 +74,11 @@ func (f *Fleet) renew(read ledger.Plan) {
 func (f *Fleet) put(next *plan, changed []edge.Node) (sessions []*session) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.plan != nil && f.plan.at.Epoch != next.at.Epoch {
+		for _, n := range f.nodes {
+			n.settled = 0
+		}
+	}
 	f.plan = next
 	for _, is := range changed {
 		n := f.nodes[is.ID]
@@ -146,7 +151,9 @@ func (f *Fleet) aimLocked(n *node) {
 		f.Logger.Error("node cannot be told what to run", "node", n.is.Name, "err", err)
 		return
 	}
-	n.set = set
+	if n.set = set; n.inStep() {
+		n.settled = f.plan.at.Revision
+	}
 }
 
 // setOf returns what the node of a session is to have by now.

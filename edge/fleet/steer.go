@@ -78,7 +78,7 @@ func counted(r, later edge.Rollout) edge.Rollout {
 func (f *Fleet) seenLocked(i int) (list []rollout.Seen) {
 	name := f.plan.places[i].now.Name
 	for _, n := range f.nodes {
-		if !n.member() || !f.plan.match(n).now[i] {
+		if !n.member() || !f.plan.fits(n, i) {
 			continue
 		}
 		s := rollout.Seen{ID: n.is.ID, Name: n.is.Name, Online: n.session != nil, Cordoned: n.is.Cordoned, Refusal: n.refusal}
