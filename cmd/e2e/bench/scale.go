@@ -65,7 +65,7 @@ type Quiet struct {
 
 // scale measures a hub with many nodes.
 func scale(ctx context.Context, o options, dir string) (*Scale, error) {
-	if err := allowFiles(uint64(o.nodes)*2 + 1000); err != nil {
+	if err := allowFiles(uint64(o.nodes) + 2000); err != nil {
 		return nil, err
 	}
 	s := &scaling{Scale: &Scale{Machine: machine(), Versions: versions(ctx, o), Time: time.Now(), Nodes: o.nodes, Profile: map[string]string{}}, options: o}
