@@ -69,10 +69,14 @@ func (f *flock) until(ctx context.Context, q Question, every, most time.Duration
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	late := time.After(most)
-	for {
+	for told := time.Now(); ; {
 		s, err := f.look(q)
 		if err != nil || ok(s) {
 			return s, err
+		}
+		if time.Since(told) > 10*time.Second {
+			told = time.Now()
+			say("%v", s)
 		}
 		select {
 		case <-tick.C:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -28,15 +29,15 @@ type Herd struct {
 
 // A Question is asked of a herd, as a line of JSON.
 type Question struct {
-	Revision int64 // how many are there, and since when
-	Since    int64 // what has happened since, Unix nanoseconds
+	Digest string // how many have the functions that it names, and since when
+	Since  int64  // what has happened since, Unix nanoseconds; 0: nothing of that
 }
 
 // A Sight is what a herd answers. Times are Unix nanoseconds.
 type Sight struct {
 	Connected int
-	Reached   int            // of the connected, those at the revision or a later one
-	Last      int64          // when the last of them came there
+	Reached   int            // of the connected, those that have said to have the functions
+	Last      int64          // when the last of them did
 	Dialled   []int64        // when dials began, since
 	Arrived   []int64        // when sessions began, since
 	Failed    map[string]int // dials that led to none, since the start, by why
@@ -46,6 +47,7 @@ type Sight struct {
 // runHerd is "bench herd": a Herd as JSON comes in, then a Question a line; to each goes
 // out a Sight.
 func runHerd(ctx context.Context, in io.Reader, out io.Writer) error {
+	debug.SetGCPercent(400) // what the nodes take of the processors, the hub does not have
 	ctx, stop := context.WithCancel(ctx)
 	lines := bufio.NewScanner(in)
 	if !lines.Scan() {
@@ -131,7 +133,7 @@ func (h *herd) look(q Question) Sight {
 			continue
 		}
 		v.Connected++
-		if s.at.Load() >= q.Revision {
+		if at := s.at.Load(); at != nil && *at == q.Digest {
 			v.Reached++
 			v.Last = max(v.Last, s.since.Load())
 		}

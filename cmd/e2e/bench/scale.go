@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -69,6 +71,7 @@ func scale(ctx context.Context, o options, dir string) (*Scale, error) {
 		return nil, err
 	}
 	s := &scaling{Scale: &Scale{Machine: machine(), Versions: versions(ctx, o), Time: time.Now(), Nodes: o.nodes, Profile: map[string]string{}}, options: o}
+	s.placed = map[string]edge.Ref{}
 	err := s.run(ctx, dir)
 	return s.Scale, err
 }
@@ -79,7 +82,7 @@ type scaling struct {
 	options options
 	hub     *hub
 	flock   *flock
-	changes int64 // that the hub has recorded: its position
+	placed  map[string]edge.Ref // what all nodes are to run
 }
 
 func (s *scaling) run(ctx context.Context, dir string) (err error) {
@@ -135,15 +138,20 @@ func function(name string, size int) (functions.Function, error) {
 	return functions.New(m, code.String()[:size])
 }
 
-// deploy makes a change, of which the hub tells its nodes at the next position.
+// deploy makes a change of what all nodes are to run.
 func (s *scaling) deploy(ctx context.Context, name string, size int) error {
 	f, err := function(name, size)
 	if err != nil {
 		return err
 	}
-	s.changes++
+	s.placed[name] = edge.Ref{Name: name, Revision: f.Revision, Enabled: true}
 	_, err = s.hub.client.Deploy(ctx, f, client.DeployOptions{})
 	return err
+}
+
+// wanted asks who has all that it is to have.
+func (s *scaling) wanted() Question {
+	return Question{Digest: edge.Digest(slices.Collect(maps.Values(s.placed)))}
 }
 
 // effort begins to measure one; the function ends it.
@@ -158,6 +166,18 @@ func (s *scaling) effort() (end func(last time.Time) Effort) {
 	}
 }
 
+// profile has the hub write down where its time goes from now on, under that name; the
+// function waits for it.
+func (s *scaling) profile(ctx context.Context, what string, seconds int) (wait func() error) {
+	done := make(chan error, 1)
+	go func() { // wait waits
+		top, err := s.hub.top(ctx, fmt.Sprintf("profile?seconds=%d", seconds))
+		s.Profile[what] = top
+		done <- err
+	}()
+	return func() error { return <-done }
+}
+
 // join has all nodes join with one token.
 func (s *scaling) join(ctx context.Context) error {
 	say("%d nodes join", s.Nodes)
@@ -169,15 +189,16 @@ func (s *scaling) join(ctx context.Context) error {
 	if s.flock, err = startFlock(Herd{URL: s.hub.link(), Token: token.Text, Nodes: s.Nodes, AtOnce: 256, Window: s.options.window}); err != nil {
 		return err
 	}
+	profiled := s.profile(ctx, "joins", 10)
 	// The last one is in step, not only connected.
-	at, err := s.flock.until(ctx, Question{Revision: s.changes}, 50*time.Millisecond, 5*time.Minute, s.all)
+	at, err := s.flock.until(ctx, s.wanted(), 50*time.Millisecond, 5*time.Minute, s.all)
 	if err != nil {
 		s.flock.stop()
 		return fmt.Errorf("nodes join: %w", err)
 	}
 	s.Join = end(time.Unix(0, at.Last))
-	say("%v", s.Join)
-	return nil
+	say("%+v", s.Join)
+	return profiled()
 }
 
 // all reports whether all nodes are connected and where they should be.
@@ -187,22 +208,8 @@ func (s *scaling) all(at Sight) bool { return at.Reached == s.Nodes }
 func (s *scaling) pushes(ctx context.Context) error {
 	for i := range s.options.rounds {
 		rest(ctx, 5*time.Second)
-		profiled := make(chan error, 1)
-		if last := i == s.options.rounds-1; last {
-			go func() { // awaited below
-				var err error
-				s.Profile["a change"], err = s.hub.top(ctx, "profile?seconds=2")
-				profiled <- err
-			}()
-			rest(ctx, 200*time.Millisecond)
-		} else {
-			profiled <- nil
-		}
 		p, err := s.push(ctx)
 		if err != nil {
-			return err
-		}
-		if err := <-profiled; err != nil {
 			return err
 		}
 		if i == 0 {
@@ -211,7 +218,11 @@ func (s *scaling) pushes(ctx context.Context) error {
 		s.Pushes = append(s.Pushes, p)
 		say("a change is everywhere: %+v", p)
 	}
-	return nil
+	rest(ctx, 5*time.Second) // one more, for the profile
+	profiled := s.profile(ctx, "a change", 3)
+	rest(ctx, 500*time.Millisecond)
+	_, err := s.push(ctx)
+	return errors.Join(err, profiled())
 }
 
 func (s *scaling) push(ctx context.Context) (p Push, err error) {
@@ -220,7 +231,7 @@ func (s *scaling) push(ctx context.Context) (p Push, err error) {
 	if err := s.deploy(ctx, "large", p.Bytes); err != nil {
 		return p, err
 	}
-	at, err := s.flock.until(ctx, Question{Revision: s.changes}, 5*time.Millisecond, time.Minute, s.all)
+	at, err := s.flock.until(ctx, s.wanted(), 5*time.Millisecond, time.Minute, s.all)
 	if err != nil {
 		return p, fmt.Errorf("a change goes to all: %w", err)
 	}
@@ -295,15 +306,9 @@ func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
 		return st, err
 	}
 	st.Up = time.Since(begun)
-	profile := make(chan error, 1)
+	profiled := func() error { return nil }
 	if last {
-		go func() { // awaited below
-			var err error
-			s.Profile["a restart"], err = s.hub.top(ctx, "profile?seconds=10")
-			profile <- err
-		}()
-	} else {
-		profile <- nil
+		profiled = s.profile(ctx, "a restart", 20)
 	}
 	q := Question{Since: begun.UnixNano()}
 	at, err := s.flock.until(ctx, q, 100*time.Millisecond, 5*time.Minute, func(at Sight) bool {
@@ -318,7 +323,8 @@ func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
 	for why, n := range at.Failed {
 		st.Failed += n - before.Failed[why]
 	}
-	return st, <-profile
+	say("dials that failed: %v", at.Failed)
+	return st, profiled()
 }
 
 // crowding returns how many times fall into the fullest tenth of a second, and how many

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -33,9 +32,6 @@ func measureHub(ctx context.Context, o options) ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	s, err := scale(ctx, o, dir)
-	if s != nil {
-		json.NewEncoder(os.Stderr).Encode(s) // also what came before an error
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -31,8 +31,8 @@ type sheep struct {
 	backoff link.Backoff
 
 	connected atomic.Bool
-	at        atomic.Int64 // revision
-	since     atomic.Int64 // Unix nanoseconds
+	at        atomic.Pointer[string] // the digest of what it runs
+	since     atomic.Int64           // Unix nanoseconds
 
 	mu      sync.Mutex
 	replica *edge.Replica // guarded by mu
@@ -177,8 +177,8 @@ func (s *sheep) heard(conn *link.Conn, data []byte, news chan<- struct{}) error 
 		return nil
 	}
 	s.say(conn, s.replica.Applied(edge.Result{})...)
-	s.at.Store(s.replica.Synced().At.Revision)
 	s.since.Store(time.Now().UnixNano())
+	s.at.Store(&out.Apply.Next.At.Digest)
 	select {
 	case news <- struct{}{}:
 	default:
