@@ -107,7 +107,7 @@ func serve(ctx context.Context, o node.Options, slots *upgrade.Slots, keys strin
 	if err != nil {
 		return err
 	}
-	o.Joins = true
+	o.Joins, o.Slots = true, slots
 	n, err := node.Open(o, o.Dial(lg), lg)
 	if err != nil {
 		return err
