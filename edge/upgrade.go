@@ -45,6 +45,7 @@ type UpgradeChunk struct {
 // An UpgradeReport says how it stands with a node's program.
 type UpgradeReport struct {
 	Version   string          `json:"version"`             // that runs
+	Platform  string          `json:"platform"`            // that it was built for
 	Digest    string          `json:"digest,omitempty"`    // of it, if it came from a hub
 	Trial     bool            `json:"trial,omitempty"`     // it still has to prove itself
 	Installed string          `json:"installed,omitempty"` // the version of the installed file

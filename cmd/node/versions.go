@@ -26,7 +26,7 @@ func (v versions) Offer(u edge.Upgrade) (member.Arrival, error) {
 
 func (v versions) Report() edge.UpgradeReport {
 	is := v.slots.Report()
-	r := edge.UpgradeReport{Version: settings.Version(), Trial: is.Trial, Installed: is.Installed}
+	r := edge.UpgradeReport{Version: settings.Version(), Platform: upgrade.Platform(), Trial: is.Trial, Installed: is.Installed}
 	if is.Slot != nil {
 		r.Version, r.Digest = cmp.Or(is.Slot.Version, r.Version), is.Slot.Digest
 	}

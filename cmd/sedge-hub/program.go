@@ -94,7 +94,7 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 		return nil, err
 	}
 	p.listener = tls.NewListener(p.listener, conf)
-	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Logger: lg.With("part", "fleet")})
+	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Releases: filepath.Join(p.dataDir, "releases"), Logger: lg.With("part", "fleet")})
 	p.hub, err = hub.New(hub.Config{
 		Ledger: p.ledger, Fleet: p.fleet, Hosts: p.hosts, CA: pin,
 		Version: settings.Version(), TokenFile: p.tokenFile, Logger: lg.With("part", "hub"),

@@ -24,6 +24,7 @@ type Config struct {
 	Key       ed25519.PrivateKey // the hub's, which nodes have pinned
 	Logger    *slog.Logger
 	Bandwidth int              // bytes a second of functions that nodes fetch, all together; 0 for 32 MiB
+	Releases  string           // the directory of the releases, each under its digest; "" for none
 	Now       func() time.Time // the time that nodes are told; nil for time.Now. The zero time: the hub does not know
 }
 
@@ -47,6 +48,7 @@ type Fleet struct {
 	plan     *plan                  // guarded by mu; nil until the ledger has been read
 	reads    int64                  // of the ledger, begun; guarded by mu
 	rollouts map[int64]edge.Rollout // under way, with the counts that the ledger does not keep; guarded by mu
+	releases []edge.Release         // as last read; guarded by mu
 	stir     chan struct{}          // closed and replaced when something changes that somebody waits for; guarded by mu
 	waiting  int                    // how many do; guarded by mu
 }
@@ -90,6 +92,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	group.Go(func() error { f.serve(ctx); return nil })
 	group.Go(func() error { f.beat(ctx); return nil })
 	group.Go(func() error { f.steer(ctx); return nil })
+	group.Go(func() error { f.upgrade(ctx); return nil })
 	err := group.Wait()
 	f.save(time.Now(), true)
 	return err

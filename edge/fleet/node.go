@@ -33,6 +33,7 @@ type node struct {
 	unfit   []edge.Unfit
 	faults  []edge.Check
 	refusal *edge.Refusal
+	program *edge.UpgradeReport // nil if the node has told nothing of it in this session
 	away    *edge.Away
 
 	discarded map[string]int // deliveries that the last step cost, by function
@@ -106,7 +107,10 @@ func (n *node) unfitFor(name string) *edge.Unfit {
 // heard keeps a report, within limits.
 func (n *node) heard(r *edge.Report, first bool) {
 	if first {
-		n.reports, n.faults = nil, nil
+		n.reports, n.faults, n.program = nil, nil, nil
+	}
+	if p := r.Upgrade; p != nil {
+		n.program = clippedProgram(p)
 	}
 	for _, name := range r.Gone {
 		if i, ok := n.find(name); ok {
@@ -226,4 +230,17 @@ func (f *Fleet) lookLocked(idOrName string) (*node, error) {
 		return nil, &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("there is no node %.63q", idOrName)}
 	}
 	return found, nil
+}
+
+// clippedProgram returns what is kept of what a node says of its program.
+func clippedProgram(p *edge.UpgradeReport) *edge.UpgradeReport {
+	p.Version, p.Platform, p.Digest = cut(p.Version), cut(p.Platform), cut(p.Digest)
+	p.Installed, p.Fault = cut(p.Installed), cut(p.Fault)
+	if f := p.Failed; f != nil {
+		f.Version, f.Digest, f.Why = cut(f.Version), cut(f.Digest), cut(f.Why)
+	}
+	if r := p.Refused; r != nil {
+		r.Version, r.Digest, r.Why = cut(r.Version), cut(r.Digest), cut(r.Why)
+	}
+	return p
 }

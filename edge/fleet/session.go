@@ -33,7 +33,8 @@ type session struct {
 	calls calls
 	slot  int // the second of a beat that is its turn
 
-	seated int64 // the last read of the ledger that had begun before; guarded by Fleet.mu
+	offered string // the digest of the version that the node was told last; guarded by Fleet.mu
+	seated  int64  // the last read of the ledger that had begun before; guarded by Fleet.mu
 
 	pace     *rate.Limiter // of what costs the hub something
 	reported bool          // the first report has come; of the receiving goroutine
@@ -136,7 +137,7 @@ func (s *session) heard(ctx context.Context, data []byte) error {
 		return err
 	}
 	switch m.(type) {
-	case *edge.Answer, *edge.Fetch:
+	case *edge.Answer, *edge.Fetch, *edge.UpgradeFetch:
 	default:
 		if !s.pace.Allow() {
 			f.counts.malformed.Add(1)
@@ -150,6 +151,8 @@ func (s *session) heard(ctx context.Context, data []byte) error {
 		s.refused(m)
 	case *edge.Fetch:
 		s.fetched(ctx, m)
+	case *edge.UpgradeFetch:
+		s.sent(ctx, m)
 	case *edge.Report:
 		f.reported(s, m)
 	case *edge.Answer:
