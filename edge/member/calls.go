@@ -17,7 +17,7 @@ import (
 
 // Limits of calls.
 const (
-	maxCalls    = 16              // under way
+	maxCalls    = 64              // under way, as many as the hub has of a node
 	callTime    = 5 * time.Minute // of one that is no stream
 	streamRate  = 256 << 10       // bytes a second of all streams: what the link takes without being slow
 	streamBurst = 512 << 10
