@@ -66,6 +66,15 @@ func (f *Fleet) WaitAt(ctx context.Context, id string, at edge.Position) error {
 	})
 }
 
+// WaitFor waits until the fleet knows what the ledger held at a position, so that what it
+// says of nodes and functions is of then or later. The error is that of ctx.
+func (f *Fleet) WaitFor(ctx context.Context, at edge.Position) error {
+	return f.wait(ctx, func() (bool, error) {
+		hub := f.hubAtLocked()
+		return hub.Epoch == at.Epoch && hub.Revision >= at.Revision, nil
+	})
+}
+
 // wait waits until done, which is called with Fleet.mu held, says true or fails.
 func (f *Fleet) wait(ctx context.Context, done func() (bool, error)) error {
 	f.mu.Lock()
