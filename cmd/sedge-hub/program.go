@@ -93,6 +93,7 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 	if p.listener, err = service.Listen("people and nodes", o.listen, "choose another: --listen :8443"); err != nil {
 		return nil, err
 	}
+	conf.DynamicRecordSizingDisabled = true // nobody can do anything with the beginning of a message
 	p.listener = tls.NewListener(p.listener, conf)
 	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Logger: lg.With("part", "fleet")})
 	p.hub, err = hub.New(hub.Config{

@@ -47,7 +47,7 @@ type Sight struct {
 // runHerd is "bench herd": a Herd as JSON comes in, then a Question a line; to each goes
 // out a Sight.
 func runHerd(ctx context.Context, in io.Reader, out io.Writer) error {
-	debug.SetGCPercent(400) // what the nodes take of the processors, the hub does not have
+	debug.SetGCPercent(200) // what the nodes take of the processors, the hub does not have
 	ctx, stop := context.WithCancel(ctx)
 	lines := bufio.NewScanner(in)
 	if !lines.Scan() {

@@ -52,9 +52,10 @@ type Push struct {
 // A Storm is a restart of the hub.
 type Storm struct {
 	Effort               // until the last node was connected again
+	Most   time.Duration // until all but a hundredth were
 	Up     time.Duration // until the hub answered
 	Peak   int           // dials in the busiest tenth of a second
-	Mean   float64       // dials in a tenth of a second, from the first to the last
+	Mean   float64       // dials in a tenth of a second, until all but a hundredth had come
 	Failed int           // dials that led to no session
 }
 
@@ -70,7 +71,7 @@ func scale(ctx context.Context, o options, dir string) (*Scale, error) {
 	if err := allowFiles(uint64(o.nodes) + 2000); err != nil {
 		return nil, err
 	}
-	s := &scaling{Scale: &Scale{Machine: machine(), Versions: versions(ctx, o), Time: time.Now(), Nodes: o.nodes, Profile: map[string]string{}}, options: o}
+	s := &scaling{Scale: &Scale{Machine: machine(), Versions: hubVersions(ctx, o), Time: time.Now(), Nodes: o.nodes, Profile: map[string]string{}}, options: o}
 	s.placed = map[string]edge.Ref{}
 	err := s.run(ctx, dir)
 	return s.Scale, err
@@ -317,7 +318,9 @@ func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
 	if err != nil {
 		return st, fmt.Errorf("nodes come back: %w", err)
 	}
-	st.Effort = end(time.Unix(0, slices.Max(at.Arrived)))
+	slices.Sort(at.Arrived)
+	st.Effort = end(time.Unix(0, at.Arrived[len(at.Arrived)-1]))
+	st.Most = time.Unix(0, at.Arrived[s.Nodes-1-s.Nodes/100]).Sub(begun)
 	st.Hub = worked(s.hub.pid()) - hub
 	st.Peak, st.Mean = crowding(at.Dialled)
 	for why, n := range at.Failed {
@@ -327,17 +330,18 @@ func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
 	return st, profiled()
 }
 
-// crowding returns how many times fall into the fullest tenth of a second, and how many
-// on average from the first to the last.
+// crowding returns how many times fall into the fullest tenth of a second, and how many on
+// average until all but a hundredth have come.
 func crowding(times []int64) (peak int, mean float64) {
 	if len(times) == 0 {
 		return 0, 0
 	}
+	slices.Sort(times)
 	const width = int64(100 * time.Millisecond)
-	first, last := slices.Min(times), slices.Max(times)
-	slots := make([]int, (last-first)/width+1)
-	for _, t := range times {
-		slots[(t-first)/width]++
+	most := times[:max(1, len(times)-len(times)/100)]
+	slots := make([]int, (most[len(most)-1]-most[0])/width+1)
+	for _, t := range most {
+		slots[(t-most[0])/width]++
 	}
-	return slices.Max(slots), float64(len(times)) / float64(len(slots))
+	return slices.Max(slots), float64(len(most)) / float64(len(slots))
 }

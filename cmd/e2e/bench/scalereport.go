@@ -106,8 +106,8 @@ func (s *Scale) efforts(w io.Writer) {
 		row(fmt.Sprintf("a change of 10 kB to all; the hub says so after %.2f s", p.Known.Seconds()), p.Effort)
 	}
 	for _, x := range s.Storms {
-		row(fmt.Sprintf("all back after `kill -9`; the hub answers after %.2f s, %d dials at most and %.0f on average in 0.1 s, %d led to no session",
-			x.Up.Seconds(), x.Peak, x.Mean, x.Failed), x.Effort)
+		row(fmt.Sprintf("all back after `kill -9`, 99 %% of them after %.1f s; the hub answers after %.2f s, %d dials at most and %.0f on average in 0.1 s, %d led to no session",
+			x.Most.Seconds(), x.Up.Seconds(), x.Peak, x.Mean, x.Failed), x.Effort)
 	}
 	fmt.Fprintf(w, "\nIdle, over %.0f s: %.1f bytes a second up and %.1f down for a node, without what TCP adds, and %.1f %% of a processor for the hub.\n",
 		s.Idle.For.Seconds(), s.Idle.Up, s.Idle.Down, s.Idle.Hub*100)
