@@ -38,6 +38,7 @@ type options struct {
 	nodes   int           // of the hub
 	storms  int           // restarts of the hub
 	window  float64       // share of the usual time that nodes take to come back
+	short   bool          // a hub is only seen to work: no profiles, no rests
 }
 
 func run(ctx context.Context, args []string) error {

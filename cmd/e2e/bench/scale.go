@@ -110,10 +110,7 @@ func (s *scaling) run(ctx context.Context, dir string) (err error) {
 	if err := s.quiet(ctx); err != nil {
 		return err
 	}
-	if s.Full, err = s.hub.weight(ctx); err != nil {
-		return err
-	}
-	if s.Profile["memory"], err = s.hub.top(ctx, "heap?gc=1", "-sample_index=inuse_space"); err != nil {
+	if err := s.weigh(ctx); err != nil {
 		return err
 	}
 	return s.storms(ctx)
@@ -167,9 +164,19 @@ func (s *scaling) effort() (end func(last time.Time) Effort) {
 	}
 }
 
+// rest waits until what came before is over, unless all is to be short.
+func (s *scaling) rest(ctx context.Context, d time.Duration) {
+	if !s.options.short {
+		rest(ctx, d)
+	}
+}
+
 // profile has the hub write down where its time goes from now on, under that name; the
 // function waits for it.
 func (s *scaling) profile(ctx context.Context, what string, seconds int) (wait func() error) {
+	if s.options.short {
+		return func() error { return nil }
+	}
 	done := make(chan error, 1)
 	go func() { // wait waits
 		top, err := s.hub.top(ctx, fmt.Sprintf("profile?seconds=%d", seconds))
@@ -180,7 +187,7 @@ func (s *scaling) profile(ctx context.Context, what string, seconds int) (wait f
 }
 
 // join has all nodes join with one token.
-func (s *scaling) join(ctx context.Context) error {
+func (s *scaling) join(ctx context.Context) (err error) {
 	say("%d nodes join", s.Nodes)
 	token, err := s.hub.client.MakeToken(ctx, edge.TokenAsk{TTL: time.Hour, Uses: s.Nodes})
 	if err != nil {
@@ -191,6 +198,7 @@ func (s *scaling) join(ctx context.Context) error {
 		return err
 	}
 	profiled := s.profile(ctx, "joins", 10)
+	defer func() { err = errors.Join(err, profiled()) }()
 	// The last one is in step, not only connected.
 	at, err := s.flock.until(ctx, s.wanted(), 50*time.Millisecond, 5*time.Minute, s.all)
 	if err != nil {
@@ -199,7 +207,7 @@ func (s *scaling) join(ctx context.Context) error {
 	}
 	s.Join = end(time.Unix(0, at.Last))
 	say("%+v", s.Join)
-	return profiled()
+	return nil
 }
 
 // all reports whether all nodes are connected and where they should be.
@@ -208,7 +216,7 @@ func (s *scaling) all(at Sight) bool { return at.Reached == s.Nodes }
 // pushes deploys functions of 10 kB to all.
 func (s *scaling) pushes(ctx context.Context) error {
 	for i := range s.options.rounds {
-		rest(ctx, 5*time.Second)
+		s.rest(ctx, 5*time.Second)
 		p, err := s.push(ctx)
 		if err != nil {
 			return err
@@ -219,9 +227,9 @@ func (s *scaling) pushes(ctx context.Context) error {
 		s.Pushes = append(s.Pushes, p)
 		say("a change is everywhere: %+v", p)
 	}
-	rest(ctx, 5*time.Second) // one more, for the profile
+	s.rest(ctx, 5*time.Second) // one more, for the profile
 	profiled := s.profile(ctx, "a change", 3)
-	rest(ctx, 500*time.Millisecond)
+	s.rest(ctx, 500*time.Millisecond)
 	_, err := s.push(ctx)
 	return errors.Join(err, profiled())
 }
@@ -244,7 +252,7 @@ func (s *scaling) push(ctx context.Context) (p Push, err error) {
 		if d.Spread.Current == s.Nodes {
 			break
 		}
-		rest(ctx, 2*time.Millisecond)
+		rest(ctx, 20*time.Millisecond)
 	}
 	p.Known = time.Since(begun)
 	p.Effort = end(time.Unix(0, at.Last))
@@ -254,7 +262,7 @@ func (s *scaling) push(ctx context.Context) (p Push, err error) {
 // quiet listens while nothing happens.
 func (s *scaling) quiet(ctx context.Context) error {
 	say("idle")
-	rest(ctx, 10*time.Second) // reports of what was deployed
+	s.rest(ctx, 10*time.Second) // reports of what was deployed
 	end := s.effort()
 	before, err := s.flock.look(Question{})
 	if err != nil {
@@ -273,11 +281,20 @@ func (s *scaling) quiet(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// weigh looks at what the hub holds with all nodes.
+func (s *scaling) weigh(ctx context.Context) (err error) {
+	if s.Full, err = s.hub.weight(ctx); err != nil || s.options.short {
+		return err
+	}
+	s.Profile["memory"], err = s.hub.top(ctx, "heap?gc=1", "-sample_index=inuse_space")
+	return err
+}
+
 // storms restarts the hub.
 func (s *scaling) storms(ctx context.Context) error {
 	for i := range s.options.storms {
 		if i > 0 {
-			rest(ctx, 65*time.Second) // what lasts a minute counts as a session
+			s.rest(ctx, 65*time.Second) // what lasts a minute counts as a session
 		}
 		st, err := s.storm(ctx, i == s.options.storms-1)
 		if err != nil {
@@ -307,9 +324,9 @@ func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
 		return st, err
 	}
 	st.Up = time.Since(begun)
-	profiled := func() error { return nil }
 	if last {
-		profiled = s.profile(ctx, "a restart", 20)
+		profiled := s.profile(ctx, "a restart", 20)
+		defer func() { err = errors.Join(err, profiled()) }()
 	}
 	q := Question{Since: begun.UnixNano()}
 	at, err := s.flock.until(ctx, q, 100*time.Millisecond, 5*time.Minute, func(at Sight) bool {
@@ -327,7 +344,7 @@ func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
 		st.Failed += n - before.Failed[why]
 	}
 	say("dials that failed: %v", at.Failed)
-	return st, profiled()
+	return st, nil
 }
 
 // crowding returns how many times fall into the fullest tenth of a second, and how many on

@@ -30,7 +30,7 @@ func TestHundredsOfNodesFollowTheirHubAcrossItsDeath(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer stop()
-	o := options{hub: program, nodes: 300, window: 0.1, rounds: 1, storms: 2}
+	o := options{hub: program, nodes: 300, window: 0.1, rounds: 2, idle: time.Second, storms: 2, short: true}
 	s, err := scale(ctx, o, dir)
 	if err != nil {
 		t.Fatal(err)
