@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 export CGO_ENABLED = 0
 
-PROGRAMS = sedge sedge-agent
+PROGRAMS = sedge sedge-agent sedge-hub
 BUILD    = go build -trimpath -ldflags='-s -w'
 DEPS     = cmd/e2e/deps.sh
 BROKER   = mosquitto mosquitto_pub
@@ -10,7 +10,7 @@ DATABASE = postgres
 # Where the unit suites run that are emulated: packages that start neither
 # brokers, databases nor workers.
 UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner ./functions/runner/javascript \
-        ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./agent/store ./agent
+        ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./edge/member ./agent/store ./agent
 
 # The Kubernetes for tests, a module of its own: its parts that are quickly built
 # (the other one, ./kubernetes, takes minutes even to vet), and the packages of
@@ -58,10 +58,11 @@ test-armv6: ## Run the unit suites for arm/v6, emulated.
 	GOARCH=arm GOARM=6 go test -exec qemu-arm-static -short -timeout 20m $(UNITS)
 
 .PHONY: chaos
-chaos: ## Kill the node and the broker under load, CYCLES times each, and a cluster's holder.
-	$(DEPS) $(BROKER)
+chaos: ## Kill the node, the broker, an agent at work and an upgrade, CYCLES times each, and a cluster's holder.
+	$(DEPS) $(BROKER) strace
 	go test -count=1 -v -timeout 60m -run '^TestChaos' ./agent -kills=$(CYCLES)
 	go test -count=1 -v -timeout 60m -run '^TestChaos|^TestACluster' ./cmd/e2e -cycles=$(CYCLES) -events=10000
+	go test -count=1 -v -timeout 30m -run '^TestChaos' ./installer/upgrade -cycles=$(CYCLES)
 
 .PHONY: cluster
 cluster: bin/kubernetes ## Build the Kubernetes for tests; the first time takes ten minutes.

@@ -74,7 +74,7 @@ func (f *function) workedLocked(t *attempt) {
 func (f *function) proveLocked(now time.Time) {
 	tr := &f.trial
 	works := tr.row >= trialSuccesses || tr.runs > tr.failed && now.Sub(tr.since) >= trialTime
-	if !works || tr.proving || tr.leaving || f.removed.Load() || f.def.Good == f.def.Function.Revision {
+	if !works || tr.proving || tr.leaving || f.closed || f.removed.Load() || f.def.Good == f.def.Function.Revision {
 		return
 	}
 	tr.proving = true

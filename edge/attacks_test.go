@@ -93,6 +93,8 @@ func forge(r edge.Ref) edge.Ref {
 	return r
 }
 
+func swap(r edge.Ref) edge.Ref { f := stray; r.Function = &f; return r }
+
 func unsign(r edge.Ref) edge.Ref { r.Signature = ""; return r }
 
 // many names that many functions that nobody has.
@@ -121,6 +123,12 @@ func attacks() map[string]map[edge.Kind]attack {
 			edge.KindChunk: one(edge.RefusedContent, piece(0, fake[:edge.ChunkSize]), piece(edge.ChunkSize, fake[edge.ChunkSize:2*edge.ChunkSize]),
 				piece(2*edge.ChunkSize, fake[2*edge.ChunkSize:3*edge.ChunkSize]), piece(3*edge.ChunkSize, fake[3*edge.ChunkSize:])),
 			edge.KindCurrent: one(edge.RefusedMixed, current(10, refs("a", 2))),
+		},
+		"another function in its place": {
+			edge.KindWhole:   one(edge.RefusedContent, whole(12, refs("a b c d e", 2, swap))),
+			edge.KindDelta:   one(edge.RefusedContent, put(12, refs("a", 2, swap))),
+			edge.KindChunk:   one(edge.RefusedContent, &edge.Chunk{Revision: large.Revision, Total: len(bundle(stray)), Data: bundle(stray)}),
+			edge.KindCurrent: one(edge.RefusedMixed, current(10, refs("a b c d z", 1))),
 		},
 		"replayed": {
 			edge.KindWhole:   one(edge.RefusedBackward, whole(9, refs("a b c d", 1))),

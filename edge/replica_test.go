@@ -243,7 +243,7 @@ func TestAllThatIsUnfitFitsIntoAMessage(t *testing.T) {
 		list = append(list, ref(f, true))
 		why := &edge.Error{Code: edge.Invalid, Message: strings.Repeat("\x01", 10_000), Faults: make(functions.Faults, 100)}
 		res.Unfit = append(res.Unfit, edge.Unfit{Name: f.Name(), Revision: f.Revision, Error: why})
-		res.Discarded[f.Name()] = 1 << 40
+		res.Discarded[f.Name()] = 1 << 30
 	}
 	r.Step(&edge.Whole{At: at("e", 1, list), Functions: list})
 	said := r.Applied(res)

@@ -216,7 +216,7 @@ type Verb string
 
 // The verbs of calls.
 const (
-	VerbTry         Verb = "try"          // functions.Function → nothing, once it has been loaded without being put into force
+	VerbTry         Verb = "try"          // functions.Function, or only its name and revision if it is to be fetched → nothing, once it has been loaded without being put into force
 	VerbInvoke      Verb = "invoke"       // InvokeCall → Invoked
 	VerbLogs        Verb = "logs"         // Query → LogLine, each
 	VerbEvents      Verb = "events"       // Query → Step, each

@@ -193,4 +193,5 @@ func (l *baton) write(name string, value any) {
 }
 
 // once is echo, run once for the cluster.
-var once = strings.Replace(echo, "spec:\n", "spec:\n  placement: {mode: one}\n", 1)
+// Its runner is this program, which needs the memory where it has the race detector.
+var once = strings.Replace(echo, "spec:\n", "spec:\n  placement: {mode: one}\n  resources: {memory: 256Mi}\n", 1)

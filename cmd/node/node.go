@@ -24,6 +24,7 @@ import (
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/cluster"
 	"github.com/sedge-iot/sedge/edge/kube"
+	"github.com/sedge-iot/sedge/edge/member"
 	"github.com/sedge-iot/sedge/edge/sqlite"
 	"github.com/sedge-iot/sedge/functions"
 	"github.com/sedge-iot/sedge/functions/pod"
@@ -39,12 +40,13 @@ type Node struct {
 	lg      *slog.Logger
 	store   *store.Store
 	sandbox *process.Sandbox
-	kube    *kube.Client  // of the cluster that this machine is a node of, or nil
-	pods    *pod.Sandbox  // or nil
-	cluster *cluster.Node // or nil: it belongs to none
-	trigger net.Listener  // or nil
-	token   string        // that HTTP triggers ask for, or ""
-	ops     net.Listener  // for those who operate the node, or nil
+	kube    *kube.Client   // of the cluster that this machine is a node of, or nil
+	pods    *pod.Sandbox   // or nil
+	cluster *cluster.Node  // or nil: it belongs to none
+	member  *member.Member // or nil: it has joined no hub
+	trigger net.Listener   // or nil
+	token   string         // that HTTP triggers ask for, or ""
+	ops     net.Listener   // for those who operate the node, or nil
 }
 
 // Open opens the store of the data directory and makes an agent that goes on
@@ -53,7 +55,7 @@ type Node struct {
 func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) (_ *Node, err error) {
 	n := &Node{options: o, lg: lg}
 	if n.store, err = store.Open(o.DataDir, lg.With("part", "store")); err != nil {
-		return nil, dataError(err)
+		return nil, DataError(err)
 	}
 	defer func() {
 		if err != nil {
@@ -92,8 +94,11 @@ func Open(o Options, dial func(*store.Store) (Carrier, error), lg *slog.Logger) 
 		Connected: n.carrier.Connected,
 		AckFirst:  ackFirst(lg),
 	})
+	if err != nil {
+		return nil, err
+	}
 	n.join()
-	return n, err
+	return n, n.belong(o)
 }
 
 // current returns the revision of a function that is in force. It is called once the
@@ -202,6 +207,9 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.cluster != nil {
 		g.Go(func() error { return n.cluster.Run(ctx) })
 	}
+	if n.member != nil {
+		g.Go(func() error { return n.member.Run(ctx) })
+	}
 	if n.trigger != nil {
 		g.Go(func() error { return n.serve(ctx, "http triggers", n.trigger, n.guarded(n.Agent.Trigger())) })
 	}
@@ -241,8 +249,8 @@ func (n *Node) Close() error {
 	return errors.Join(append(errs, n.store.Close())...)
 }
 
-// dataError says what to do about a data directory that cannot be used.
-func dataError(err error) error {
+// DataError says what to do about a data directory that cannot be used.
+func DataError(err error) error {
 	if locked, ok := errors.AsType[*sqlite.LockedError](err); ok {
 		hint := "stop it, or give this one a place of its own: --data-dir DIR"
 		return &edge.Error{Code: edge.Conflict, Message: fmt.Sprintf("%s is in use by process %d", locked.Dir, locked.PID), Hint: hint}

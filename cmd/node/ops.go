@@ -36,7 +36,7 @@ func (n *Node) opsHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", ops.Alive)
 	mux.HandleFunc("GET /livez", ops.Alive)
-	mux.HandleFunc("GET /readyz", ops.Ready(func() []edge.Check { return append(n.Agent.Checks(), n.Checks()...) }))
+	mux.HandleFunc("GET /readyz", ops.Ready(n.Checks))
 	mux.HandleFunc("GET /version", n.version)
 	mux.Handle("GET /metrics", n.Metrics())
 	admit := ops.AdmitAbroad
@@ -54,18 +54,22 @@ func (n *Node) version(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, edge.Version{Version: settings.Version(), Go: runtime.Version(), Node: n.options.Name})
 }
 
-// Checks returns what is to be told of the node beside its agent's checks. A
-// broken file of settings leaves the node ready, for it works; but somebody should
-// see to it before the next start.
+// Checks returns what is to be told of the node. A broken file of settings leaves the
+// node ready, for it works; but somebody should see to it before the next start. That
+// the hub is away leaves it ready too.
 func (n *Node) Checks() []edge.Check {
+	list := n.Agent.Checks()
+	if n.member != nil {
+		list = append(list, n.member.Check())
+	}
 	if n.options.Config == nil || n.options.Config.Path == "" {
-		return nil
+		return list
 	}
 	c := edge.Check{Name: "config", OK: true}
 	if fault := n.options.Config.Fault; fault != nil {
 		c.Why = "the last good one is used, for " + n.options.Config.Path + " is broken: " + fault.Error()
 	}
-	return []edge.Check{c}
+	return append(list, c)
 }
 
 // Metrics returns a handler that tells the metrics of the node and of its process.
@@ -73,6 +77,9 @@ func (n *Node) Metrics() http.Handler {
 	r := prometheus.NewRegistry()
 	r.MustRegister(n.Agent)
 	r.MustRegister(n.carrier.Metrics...)
+	if n.member != nil {
+		r.MustRegister(n.member)
+	}
 	if n.pods != nil {
 		o := prometheus.GaugeOpts{Name: "sedge_pool_ready", Help: "Pods of the warm pool that wait for a function."}
 		r.MustRegister(prometheus.NewGaugeFunc(o, func() float64 { return float64(n.pods.Warm()) }))

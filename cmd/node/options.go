@@ -32,6 +32,7 @@ type Options struct {
 
 	Config *service.ConfigFile // that the options were read from, or nil
 	Pods   Pods
+	Hub    Hub // what the owner says about the hub that the node has joined
 
 	// Joins has the node work for the Kubernetes cluster that it belongs to, if it
 	// does: it runs what the Function resources say, and shares the cluster's lease
@@ -67,7 +68,7 @@ func (m MQTT) Shown() string {
 
 // AddFlags makes flags of the options.
 func (o *Options) AddFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.Name, "node-name", hostname(), "`NAME` of this node")
+	f.StringVar(&o.Name, "node-name", Hostname(), "`NAME` of this node")
 	f.StringVar(&o.DataDir, "data-dir", DataDir(os.LookupEnv), "`DIR` where everything is kept")
 	f.StringVar(&o.SecretsDir, "secrets-dir", "", "`DIR` with a file for each secret, not open to everyone (default: secrets in the data directory)")
 	f.StringVar(&o.MQTT.URL, "mqtt", "", "`URL` of your own broker, like mqtt://localhost:1883 or mqtts://host:8883")
@@ -103,7 +104,8 @@ func DataDir(lookup func(string) (string, bool)) string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("sedge-%d", os.Geteuid()))
 }
 
-func hostname() string {
+// Hostname returns how a node is called whose owner does not say.
+func Hostname() string {
 	if name, err := os.Hostname(); err == nil && name != "" {
 		return name
 	}

@@ -173,7 +173,7 @@ func kubeNodeName(lookup func(string) (string, bool)) string {
 	if name, _ := lookup("NODE_NAME"); name != "" {
 		return name
 	}
-	return strings.ToLower(hostname())
+	return strings.ToLower(Hostname())
 }
 
 // podImage is the image of this very version.

@@ -18,23 +18,31 @@ import (
 	"github.com/sedge-iot/sedge/cmd/settings"
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions/pod/keeper"
+	"github.com/sedge-iot/sedge/installer/upgrade"
 )
 
 const usage = `sedge-agent runs the functions of this node, until ^C or SIGTERM.
 
 Example:
+  sedge-agent join https://hub.example.org:7443 --token S1…
   sedge-agent --mqtt mqtt://localhost:1883
 
+Beside that:
+%s
 Flags:
 %s
 Every flag can be set in the environment too, --data-dir as SEDGE_DATA_DIR.
 `
 
 func main() {
+	slots := upgrade.Enter(place(os.Args[1:], os.LookupEnv))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second ^C ends it at once
-	err := run(ctx, os.Args[1:])
+	err := run(ctx, os.Args[1:], slots)
 	stop()
+	if errors.Is(err, upgrade.ErrRestart) {
+		err = slots.Restart()
+	}
 	if err == nil {
 		return
 	}
@@ -49,21 +57,26 @@ func main() {
 	os.Exit(1)
 }
 
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, args []string, slots *upgrade.Slots) error {
 	switch {
 	case len(args) > 0 && args[0] == node.RunnerCommand:
 		return node.Runner(ctx, args[1:])
 	case len(args) > 0 && args[0] == node.KeeperCommand:
 		return node.Keeper(ctx)
 	}
+	if v := verbOf(args); v != nil {
+		return v.do(ctx, args[1:], os.Stdout)
+	}
 	var o node.Options
-	var config string
+	var config, keys string
 	var version bool
 	flags := pflag.NewFlagSet("sedge-agent", pflag.ContinueOnError)
-	flags.Usage = func() { fmt.Printf(usage, flags.FlagUsages()) }
+	flags.Usage = func() { fmt.Printf(usage, verbList(), flags.FlagUsages()) }
 	o.AddFlags(flags)
 	o.AddOpsFlags(flags)
+	o.AddHubFlags(flags)
 	flags.StringVar(&config, "config", "", "`FILE` of settings, YAML")
+	flags.StringVar(&keys, "upgrade-keys", "", "`FILE` of minisign public keys: what they signed may come from the hub as this program's next version (default: nothing may)")
 	flags.BoolVar(&version, "version", false, "print the version")
 	err := flags.Parse(args)
 	switch {
@@ -83,10 +96,10 @@ func run(ctx context.Context, args []string) error {
 	if o.Config, err = service.ReadConfig(config, o.DataDir, flags); err != nil {
 		return err
 	}
-	return serve(ctx, o)
+	return serve(ctx, o, slots, keys)
 }
 
-func serve(ctx context.Context, o node.Options) error {
+func serve(ctx context.Context, o node.Options, slots *upgrade.Slots, keys string) error {
 	if o.MQTT.URL == "" {
 		return &edge.Error{Code: edge.Invalid, Message: "which broker? --mqtt is missing", Hint: "like --mqtt mqtt://localhost:1883"}
 	}
@@ -101,7 +114,7 @@ func serve(ctx context.Context, o node.Options) error {
 	}
 	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.Shown(), "data", o.DataDir, "triggers", n.TriggerAddr(), "ops", n.OpsAddr())
 	o.Config.Keep(lg)
+	trust(slots, keys, lg)
 	service.Notify("READY=1")
-	defer service.Notify("STOPPING=1")
-	return errors.Join(n.Run(ctx), n.Close())
+	return errors.Join(runNode(ctx, n, slots, lg), n.Close())
 }

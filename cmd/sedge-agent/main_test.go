@@ -16,6 +16,7 @@ import (
 	"github.com/sedge-iot/sedge/devices/mqtt"
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
+	"github.com/sedge-iot/sedge/installer/upgrade"
 )
 
 func TestMain(m *testing.M) {
@@ -53,7 +54,7 @@ spec:
 	begin(t, func(ctx context.Context) error { return b.Run(ctx, func(devices.Message) {}) })
 	url := "mqtt://" + b.Addr().String()
 	begin(t, func(ctx context.Context) error {
-		return run(ctx, []string{"--data-dir", data, "--mqtt", url, "--http-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"})
+		return run(ctx, []string{"--data-dir", data, "--mqtt", url, "--http-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"}, upgrade.Enter(upgrade.Place{Dir: data}))
 	})
 
 	c, err := mqtt.New(mqtt.Config{URL: url, ClientID: "test", Logger: lg})
@@ -100,7 +101,7 @@ func TestItSaysWhatIsMissing(t *testing.T) {
 		`--log-level "loud"`:          {"--mqtt", "mqtt://localhost", "--log-level", "loud"},
 		"read config: open /nowhere:": {"--config", "/nowhere"},
 	} {
-		err := run(t.Context(), append(args, "--data-dir", t.TempDir(), "--http-listen", "off", "--ops-listen", "off"))
+		err := run(t.Context(), append(args, "--data-dir", t.TempDir(), "--http-listen", "off", "--ops-listen", "off"), upgrade.Enter(upgrade.Place{}))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("run %q = %v, want it to say %q", args, err, want)
 		}

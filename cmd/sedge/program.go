@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -9,6 +12,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -23,6 +27,8 @@ import (
 	"github.com/sedge-iot/sedge/edge/hub"
 	"github.com/sedge-iot/sedge/edge/keys"
 	"github.com/sedge-iot/sedge/edge/ledger"
+	"github.com/sedge-iot/sedge/edge/link"
+	"github.com/sedge-iot/sedge/edge/member"
 )
 
 // Files of the hub in the data directory.
@@ -56,6 +62,15 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 			err = errors.Join(err, p.close())
 		}
 	}()
+	if p.ledger, err = ledger.Open(o.DataDir); err != nil {
+		return nil, node.DataError(err)
+	}
+	if err := p.listen(o); err != nil {
+		return nil, err
+	}
+	if err := p.openFleet(o, lg); err != nil {
+		return nil, err
+	}
 	dial := o.Dial(lg)
 	if o.MQTT.URL == "" {
 		dial = func(*store.Store) (node.Carrier, error) { return p.openBroker(o, lg) }
@@ -63,23 +78,6 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 	if p.node, err = node.Open(o.Options, dial, lg); err != nil {
 		return nil, err
 	}
-	if p.ledger, err = ledger.Open(o.DataDir); err != nil {
-		return nil, err
-	}
-	if p.api, err = service.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7790"); err != nil {
-		return nil, err
-	}
-	if a, ok := p.api.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
-		return nil, &edge.Error{
-			Code: edge.Invalid, Message: fmt.Sprintf("--listen %s is not a loopback address, and the API is for this machine only", o.listen),
-			Hint: "from elsewhere it can be reached through ssh: ssh -L 7780:127.0.0.1:7780 HOST",
-		}
-	}
-	key, err := keys.Open(filepath.Join(o.DataDir, hubKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("open the hub's key: %w", err)
-	}
-	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Logger: lg.With("part", "fleet")})
 	p.hub, err = hub.New(hub.Config{
 		Ledger:    p.ledger,
 		Fleet:     p.fleet,
@@ -87,10 +85,61 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 		Version:   settings.Version(),
 		TokenFile: p.tokenFile,
 		Metrics:   p.node.Metrics(),
-		Checks:    p.node.Checks,
+		Checks:    func() []edge.Check { return append(p.node.Checks(), p.functionsCheck(o.Name)) },
 		Logger:    lg.With("part", "hub"),
 	})
 	return p, err
+}
+
+// listen opens the listener of the API, at which the node dials the hub too.
+func (p *program) listen(o upOptions) (err error) {
+	if p.api, err = service.Listen("the API", o.listen, "choose another: sedge up --listen 127.0.0.1:7790"); err != nil {
+		return err
+	}
+	if a, ok := p.api.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		return &edge.Error{
+			Code: edge.Invalid, Message: fmt.Sprintf("--listen %s is not a loopback address, and the API is for this machine only", o.listen),
+			Hint: "from elsewhere it can be reached through ssh: ssh -L 7780:127.0.0.1:7780 HOST",
+		}
+	}
+	return nil
+}
+
+// openFleet makes a fleet of the one node that is in this process.
+func (p *program) openFleet(o upOptions, lg *slog.Logger) error {
+	key, err := keys.Open(filepath.Join(o.DataDir, hubKeyFile))
+	if err != nil {
+		return fmt.Errorf("open the hub's key: %w", err)
+	}
+	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Logger: lg.With("part", "fleet")})
+	here := member.Hub{URL: "ws://" + p.api.Addr().String() + link.Path, Key: key.Public().(ed25519.PublicKey), Name: o.Name}
+	return member.Belong(o.DataDir, here, func(node ed25519.PublicKey) error { return p.admit(node, o.Name) })
+}
+
+// admit makes the node in this process one of the hub's, if it is not yet. It does so
+// as any node does, by a join token, but gives that to itself.
+func (p *program) admit(key ed25519.PublicKey, name string) error {
+	_, err := p.ledger.NodeOf(context.Background(), key)
+	if !errors.Is(err, ledger.ErrNotFound) {
+		return err
+	}
+	here := ledger.Who{By: "sedge up"}
+	secret := []byte(rand.Text())
+	k := edge.Token{ID: strings.ToLower(rand.Text()), Uses: 1, Expires: time.Now().Add(time.Minute)}
+	if err := p.ledger.MakeToken(k, sha256.Sum256(secret), here); err != nil {
+		return err
+	}
+	_, err = p.ledger.Join(edge.Proof{Key: key, Name: name, Join: &edge.Join{Token: k.ID, Secret: secret}}, "")
+	return err
+}
+
+// functionsCheck says whether the node has come to the hub and has what that holds.
+func (p *program) functionsCheck(name string) edge.Check {
+	c := edge.Check{Name: "functions", Why: "the node is still being given its functions"}
+	if n, err := p.fleet.Node(name); err == nil && n.Connected && n.At.Epoch != "" {
+		c.OK, c.Why = true, ""
+	}
+	return c
 }
 
 func (p *program) openBroker(o upOptions, lg *slog.Logger) (node.Carrier, error) {

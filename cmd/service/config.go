@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/goccy/go-yaml"
 	"github.com/spf13/pflag"
 
 	"github.com/sedge-iot/sedge/cmd/settings"
@@ -24,10 +25,36 @@ type ConfigFile struct {
 	data  []byte
 }
 
+// goodFile is the last good copy, in the data directory.
+const goodFile = "config.good.yaml"
+
+// DataDirOf returns the data directory that the file of settings names, or its last good
+// copy in dir if the file cannot be read, or else dir. It looks at nothing else: the file
+// may be for another version of the program.
+func DataDirOf(path, dir string) string {
+	if path == "" {
+		return dir
+	}
+	for _, file := range []string{path, filepath.Join(dir, goodFile)} {
+		var named struct {
+			DataDir string `yaml:"data-dir"`
+		}
+		data, err := settings.Read(file)
+		if err != nil || yaml.Unmarshal(data, &named) != nil {
+			continue
+		}
+		if named.DataDir != "" {
+			return named.DataDir
+		}
+		break
+	}
+	return dir
+}
+
 // ReadConfig sets those flags that were not given yet from the file, or from
 // its last good copy. It fails only if neither can be used.
 func ReadConfig(path, dataDir string, flags *pflag.FlagSet) (*ConfigFile, error) {
-	c := &ConfigFile{Path: path, good: filepath.Join(dataDir, "config.good.yaml")}
+	c := &ConfigFile{Path: path, good: filepath.Join(dataDir, goodFile)}
 	if path == "" {
 		return c, nil
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	approvalRetry = 20 * time.Second // after which a node that waits for approval comes again
+	approvalRetry = 5 * time.Second  // after which a node that waits for approval comes again
 	troubleRetry  = 10 * time.Second // after which one comes again that the hub could not look up
 	maxName       = 63
 	maxVersion    = 64 // bytes

@@ -11,6 +11,7 @@ import (
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/fleet"
 	"github.com/sedge-iot/sedge/edge/ledger"
+	"github.com/sedge-iot/sedge/functions"
 )
 
 // ten deploys functions f0 to f9; those that are even only on nodes at home.
@@ -141,6 +142,27 @@ func TestAHubRestoredFromAnOldBackupUndoesNothingUntilAnOperatorSaysSo(t *testin
 	if err := h.Behind(); err != nil {
 		t.Errorf("after the epoch was given up: %v", err)
 	}
+}
+
+func TestANodeOfAnotherHubComesOverOnlyIfAnOperatorSaysSo(t *testing.T) {
+	h := newHub(t)
+	theirs, ours := function(t, "bell", "1", nil), function(t, "lamp", "1", nil)
+	h.deploy(ours)
+	m := newMachine(t, "hall", nil)
+	m.join = h.token(edge.Token{})
+	refs := []edge.Ref{{Name: "bell", Revision: theirs.Revision, Enabled: true}}
+	m.replica = edge.NewReplica(edge.Synced{At: edge.Position{Epoch: "elsewhere", Revision: 7, Digest: edge.Digest(refs)}, Functions: refs}, edge.Policy{})
+	m.has = map[string]functions.Revision{"bell": theirs.Revision}
+	m.connect(h)
+	h.until("the node has refused", func() bool { return h.node("hall").Refusal != nil })
+	want(t, "reason", h.node("hall").Refusal.Reason, edge.RefusedEpoch)
+	m.runs(theirs)
+	at, err := h.AcceptEpoch(ada)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.inStep(m, at)
+	m.runs(ours)
 }
 
 func TestAllTogetherFetchNoFasterThanTheyMay(t *testing.T) {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -13,6 +14,9 @@ import (
 	"github.com/sedge-iot/sedge/edge/ledger"
 	"github.com/sedge-iot/sedge/functions"
 )
+
+// callCost is what a call weighs at most beside its body, bytes.
+const callCost = 256
 
 // maxShelf is how much of functions as they are fetched is kept at hand, bytes.
 const maxShelf = 2 * edge.MaxBundle
@@ -99,7 +103,7 @@ func (l *library) lend(node string, f functions.Function) (sent functions.Functi
 	if err != nil {
 		return f, nil, err
 	}
-	if len(text) <= edge.MaxMessage/2 {
+	if len(text) <= edge.MaxMessage-callCost {
 		return f, func() {}, nil
 	}
 	of := loan{node, f.Revision}
@@ -144,6 +148,9 @@ func (l *library) text(ctx context.Context, node, name string, revision function
 		return b.text, nil
 	}
 	f, err := l.ledger.Revision(ctx, name, string(revision)) // whoever else fetches waits: likely for the same
+	if errors.Is(err, ledger.ErrNotFound) {
+		return nil, nil // one that is no more
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -196,9 +196,12 @@ func (f *Fleet) Node(idOrName string) (edge.NodeDetail, error) {
 // advised adds to a refusal what an operator can do.
 func advised(r edge.Refusal) *edge.Refusal {
 	switch r.Reason {
-	case edge.RefusedBackward, edge.RefusedEpoch:
+	case edge.RefusedBackward:
 		r.Why += ": the hub knows less than this node has been told, as after a restore from an old backup; restore a newer one, or, " +
 			"if what is missing may be undone on every node, give it up: sedge node accept-epoch"
+	case edge.RefusedEpoch:
+		r.Why += ": the node has followed another hub, or this one before its data was lost; if it may lose what it runs from there, " +
+			"say so: sedge node accept-epoch"
 	case edge.RefusedEmptying:
 		r.Why += ": if that is what you want, change it again and confirm how many functions it takes away"
 	}

@@ -3,6 +3,8 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/edge"
@@ -13,6 +15,9 @@ import (
 // retryTime is how long the fleet waits before it reads the ledger again that it could
 // not read.
 const retryTime = time.Second
+
+// maxOthers is how many epochs of other hubs are given up at once.
+const maxOthers = 50
 
 // share is how much longer the fleet leaves the ledger alone than it took to read it and to
 // tell all nodes: while many join, each of whom is a change, that would be all it does.
@@ -198,10 +203,19 @@ func (f *Fleet) Behind() error {
 	}
 }
 
-// AcceptEpoch gives up the epoch: what nodes know of it and the hub does not is undone
-// on them.
+// AcceptEpoch gives up the hub's epoch, and the others that nodes refuse to leave: what
+// they know of those and the hub does not is undone on them.
 func (f *Fleet) AcceptEpoch(who ledger.Who) (edge.Position, error) {
-	at, err := f.Ledger.AcceptEpoch(who)
+	others := map[string]bool{}
+	f.mu.Lock()
+	for _, n := range f.nodes {
+		if n.member() && n.refusal != nil && n.refusal.Reason == edge.RefusedEpoch && n.is.At.Epoch != "" && n.is.At.Epoch != f.hubAtLocked().Epoch {
+			others[n.is.At.Epoch] = true
+		}
+	}
+	f.mu.Unlock()
+	list := slices.Sorted(maps.Keys(others))
+	at, err := f.Ledger.AcceptEpoch(who, list[:min(len(list), maxOthers)]...)
 	if err == nil {
 		f.Changed()
 	}

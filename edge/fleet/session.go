@@ -8,9 +8,18 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ledger"
 	"github.com/sedge-iot/sedge/edge/link"
+)
+
+// How many messages a node may say, but for answers and fetches, which who asks and the
+// bandwidth limit.
+const (
+	paceRate  = 20 // a second
+	paceBurst = 600
 )
 
 // A session is a node while it is connected.
@@ -18,6 +27,7 @@ type session struct {
 	fleet *Fleet
 	conn  *link.Conn
 	id    string // the node's
+	name  string // that the node had as it came
 	proof edge.Proof
 	from  string // its address
 	calls calls
@@ -25,7 +35,8 @@ type session struct {
 
 	seated int64 // the last read of the ledger that had begun before; guarded by Fleet.mu
 
-	reported bool // the first report has come; of the receiving goroutine
+	pace     *rate.Limiter // of what costs the hub something
+	reported bool          // the first report has come; of the receiving goroutine
 
 	mu   sync.Mutex // taken before Fleet.mu, where both are
 	feed *edge.Feed // guarded by mu
@@ -34,7 +45,7 @@ type session struct {
 }
 
 func newSession(f *Fleet, conn *link.Conn, a link.Arrival, from string) *session {
-	s := &session{fleet: f, conn: conn, id: a.Verdict.ID, proof: a.Proof, from: from, feed: edge.NewFeed(nil)}
+	s := &session{fleet: f, conn: conn, id: a.Verdict.ID, name: a.Verdict.Name, proof: a.Proof, from: from, feed: edge.NewFeed(nil), pace: rate.NewLimiter(paceRate, paceBurst)}
 	s.proof.Join, s.proof.Signature, s.proof.Labels = nil, nil, nil
 	for _, c := range s.id {
 		s.slot = (s.slot*31 + int(c)) % beatSlots
@@ -71,7 +82,7 @@ func (f *Fleet) seat(s *session) bool {
 	n := f.nodes[s.id]
 	if n == nil {
 		n = &node{}
-		n.is.ID, n.is.Name = s.id, s.proof.Name
+		n.is.ID, n.is.Name = s.id, s.name
 		f.nodes[s.id] = n
 	}
 	if n.session != nil {
@@ -124,6 +135,14 @@ func (s *session) heard(ctx context.Context, data []byte) error {
 		f.counts.malformed.Add(1)
 		return err
 	}
+	switch m.(type) {
+	case *edge.Answer, *edge.Fetch:
+	default:
+		if !s.pace.Allow() {
+			f.counts.malformed.Add(1)
+			return fmt.Errorf("more than %d messages a second", paceRate)
+		}
+	}
 	switch m := m.(type) {
 	case *edge.At:
 		s.at(m)
@@ -145,6 +164,9 @@ func (s *session) heard(ctx context.Context, data []byte) error {
 // at takes where the node is.
 func (s *session) at(m *edge.At) {
 	f := s.fleet
+	if len(m.Discarded) > edge.MaxFunctions {
+		m.Discarded = nil // no node has so many
+	}
 	f.mu.Lock()
 	n := f.nodes[s.id]
 	if n.session != s {
@@ -246,6 +268,9 @@ func (s *session) fetched(ctx context.Context, m *edge.Fetch) {
 	name := cmp.Or(nameOf(s.want, m.Revision), nameOf(s.old, m.Revision))
 	s.mu.Unlock()
 	chunk, err := s.fleet.library.cut(ctx, s.id, name, *m)
+	if ctx.Err() != nil {
+		return
+	}
 	if err != nil {
 		s.fleet.Logger.Error("function cannot be read", "fn", name, "revision", m.Revision.Short(), "err", err)
 		return // the node asks again

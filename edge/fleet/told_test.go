@@ -60,6 +60,19 @@ func TestANodeThatTellsTooMuchFillsNothing(t *testing.T) {
 	}
 }
 
+func TestANodeThatDoesNotStopTalkingIsOut(t *testing.T) {
+	h := newHub(t)
+	m, s := h.joined("hall", nil)
+	go func() { // ends with the session
+		for s.conn.Send([]byte(`{"kind":"at","body":{}}`)) == nil {
+			m.tell(&edge.Report{})
+		}
+	}()
+	if why := s.ended(t); !strings.Contains(why, "messages a second") && !strings.Contains(why, "slowly") {
+		t.Errorf("the session ended with %q", why)
+	}
+}
+
 func TestMessagesThatAreNoneEndTheSessionAndNewKindsDoNot(t *testing.T) {
 	h := newHub(t)
 	m, s := h.joined("hall", nil)

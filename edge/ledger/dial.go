@@ -41,13 +41,13 @@ func (t *tx) dialled(p edge.Proof, address string) (n edge.Node, refused, err er
 	case p.Counter <= n.Counter:
 		n.Standing = edge.Fenced
 		n.Why = fmt.Sprintf("two machines have its key: one dialled for the %d. time from %s, and after that another for the %d. time from %s",
-			n.Counter, n.Address, p.Counter, address)
+			n.Counter, n.Address, p.Counter, fit(address, maxName))
 		if err := t.putNode(n); err != nil {
 			return n, nil, err
 		}
 		return n, nil, t.audit(Who{"node/" + n.Name, address}, "node.cloned", "node/"+n.Name, n.Why)
 	}
-	n.Counter, n.Address, n.Version, n.Platform = p.Counter, address, p.Version, p.Platform
+	n.Counter, n.Address, n.Version, n.Platform = p.Counter, fit(address, maxName), fit(p.Version, maxName), fit(p.Platform, maxName)
 	_, err = t.Exec(`UPDATE nodes SET counter = $1, address = $2, version = $3, platform = $4 WHERE id = $5`,
 		n.Counter, n.Address, n.Version, n.Platform, n.ID)
 	return n, nil, err

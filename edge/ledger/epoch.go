@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"fmt"
+	"strings"
 
 	"github.com/sedge-iot/sedge/edge"
 )
@@ -15,21 +16,24 @@ const keepEpochs = 100
 
 // AcceptEpoch begins a new epoch and remembers that the one before was given up: nodes
 // that have followed it further than this ledger knows, since it was restored from a
-// backup, may then follow this one.
-func (l *Ledger) AcceptEpoch(who Who) (at edge.Position, err error) {
+// backup, may then follow this one. others are epochs of other ledgers, that nodes have
+// followed before they came here, and that are given up too.
+func (l *Ledger) AcceptEpoch(who Who, others ...string) (at edge.Position, err error) {
 	err = l.update(func(t *tx) error {
-		_, err := t.Exec(`INSERT INTO epochs (epoch, position) VALUES ($1, $2)`, t.at.Epoch, t.bump())
-		if err != nil {
-			return err
+		for _, epoch := range append([]string{t.at.Epoch}, others...) {
+			_, err := t.Exec(`INSERT INTO epochs (epoch, position) VALUES ($1, $2) ON CONFLICT DO NOTHING`, epoch, t.bump())
+			if err != nil {
+				return err
+			}
 		}
-		_, err = t.Exec(`DELETE FROM epochs WHERE position <= (SELECT position FROM epochs ORDER BY position DESC LIMIT 1 OFFSET $1)`, keepEpochs)
+		_, err := t.Exec(`DELETE FROM epochs WHERE position <= (SELECT position FROM epochs ORDER BY position DESC LIMIT 1 OFFSET $1)`, keepEpochs)
 		if err != nil {
 			return err
 		}
 		given := t.at.Epoch
 		t.at.Epoch = rand.Text()
 		at = t.at
-		return t.audit(who, "epoch.accept", "epoch/"+at.Epoch, "instead of "+given)
+		return t.audit(who, "epoch.accept", "epoch/"+at.Epoch, "instead of "+strings.Join(append([]string{given}, others...), ", "))
 	})
 	if err != nil {
 		return edge.Position{}, fmt.Errorf("begin a new epoch: %w", err)

@@ -54,6 +54,7 @@ var (
 	ErrAmbiguous = errors.New("more than one revision begins like this")
 	ErrNoRoom    = errors.New("there are as many as the ledger takes")
 	ErrRevoked   = errors.New("the node is revoked for ever")
+	ErrInvalid   = errors.New("the name or a label is empty, too long or no text")
 )
 
 // A Ledger is an open book. Its methods may be called from several goroutines.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/edge"
@@ -17,6 +18,11 @@ import (
 // by dialling and being there. The name is its own among nodes that are neither
 // revoked nor departed. Rows are never deleted: a departed node is one whose key is
 // known, and a revoked one stays so.
+const (
+	maxLabels = 64
+	maxLabel  = 512 // bytes of a label's key, or of its value
+)
+
 const nodeColumns = `id, name, key, labels, standing, why, cordoned, joined, token, counter, address, seen, version, platform, epoch, revision, digest`
 
 func scanNode(scan func(...any) error) (n edge.Node, err error) {
@@ -42,6 +48,18 @@ func labelText(labels map[string]string) string {
 		panic(err) // texts always can be JSON
 	}
 	return string(text)
+}
+
+// fits returns [ErrInvalid] if a node cannot be kept with that name and those labels.
+func fits(name string, labels map[string]string) error {
+	ok := name != "" && fit(name, maxName) == name && len(labels) <= maxLabels
+	for key, value := range labels {
+		ok = ok && fit(key, maxLabel) == key && fit(value, maxLabel) == value
+	}
+	if !ok {
+		return ErrInvalid
+	}
+	return nil
 }
 
 func parseLabels(text string) (labels map[string]string, err error) {
@@ -126,6 +144,9 @@ func (l *Ledger) SetLabels(id string, labels map[string]string, confirmed bool, 
 			return nil, nil
 		}
 		n.Labels = maps.Clone(labels)
+		if err := fits(n.Name, n.Labels); err != nil {
+			return nil, err
+		}
 		return &deed{"node.label", labelText(labels)}, t.removal(edge.Removal{}, n.ID, confirmed)
 	})
 }
@@ -138,19 +159,25 @@ func (l *Ledger) Rename(id, name string, who Who) (edge.Node, error) {
 		}
 		was := n.Name
 		n.Name = name
+		if err := fits(n.Name, n.Labels); err != nil {
+			return nil, err
+		}
 		return &deed{"node.rename", "from " + was}, t.nameFree(name)
 	})
 }
 
-// Approve makes a node that waits, or that was fenced, a member of the fleet. The
-// next dial with its key is believed, whatever its counter.
+// Approve makes a node that waits, or that was fenced, a member of the fleet. Of one
+// that was fenced the next dial is believed, whatever its counter.
 func (l *Ledger) Approve(id string, who Who) (edge.Node, error) {
 	return l.changeNode("approve", id, who, func(_ *tx, n *edge.Node) (*deed, error) {
 		if n.Standing == edge.Member {
 			return nil, nil
 		}
 		d := &deed{"node.approve", "it was " + string(n.Standing)}
-		n.Standing, n.Why, n.Counter = edge.Member, "", 0
+		if n.Standing == edge.Fenced {
+			n.Counter = 0
+		}
+		n.Standing, n.Why = edge.Member, ""
 		return d, nil
 	})
 }
@@ -270,24 +297,23 @@ type Seen struct {
 	At   edge.Position
 }
 
-// SaveSeen writes where nodes are, all in one transaction. Nobody is told of it.
+// SaveSeen writes where nodes are, of up to a thousand in one transaction. Nobody is
+// told of it.
 func (l *Ledger) SaveSeen(list []Seen) error {
-	if len(list) == 0 {
-		return nil
-	}
-
-	err := l.update(func(t *tx) error {
-		for _, s := range list {
-			_, err := t.Exec(`UPDATE nodes SET seen = $1, epoch = $2, revision = $3, digest = $4 WHERE id = $5`,
-				sqlite.Nanos(s.Time), s.At.Epoch, s.At.Revision, s.At.Digest, s.ID)
-			if err != nil {
-				return err
+	for some := range slices.Chunk(list, maxTogether) {
+		err := l.update(func(t *tx) error {
+			for _, s := range some {
+				_, err := t.Exec(`UPDATE nodes SET seen = $1, epoch = $2, revision = $3, digest = $4 WHERE id = $5`,
+					sqlite.Nanos(s.Time), s.At.Epoch, s.At.Revision, s.At.Digest, s.ID)
+				if err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("save where %d nodes are: %w", len(list), err)
 		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("save where %d nodes are: %w", len(list), err)
 	}
 	return nil
 }

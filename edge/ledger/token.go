@@ -15,12 +15,12 @@ import (
 )
 
 // Table tokens holds edge.Token by id, with the SHA-256 of its secret and how often a
-// wrong secret was shown with it. A token stays for a week after it expired, so that
+// wrong secret was shown with it. A token stays for a day after it expired, so that
 // who comes with it can be told why it is of no use.
 const (
-	maxTokens  = 1_000
+	maxTokens  = 10_000
 	maxWrong   = 20 // secrets that are wrong burn a token
-	tokenStays = 7 * 24 * time.Hour
+	tokenStays = 24 * time.Hour
 )
 
 // What else [Ledger.Join] may fail with.
@@ -89,8 +89,8 @@ func scanToken(scan func(...any) error, more ...any) (k edge.Token, err error) {
 	return k, err
 }
 
-// Tokens returns the join tokens, newest first, those of the last week among them
-// that are of no use any more.
+// Tokens returns the join tokens, newest first, those of the last day among them that
+// are of no use any more.
 func (l *Ledger) Tokens(ctx context.Context) (list []edge.Token, err error) {
 	err = l.store.View(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, `SELECT `+tokenColumns+` FROM tokens ORDER BY made DESC, id`)
@@ -142,9 +142,9 @@ func (t *tx) drop(query, key string, who Who, action, object string) error {
 // touched: so a node whose answer was lost can come again.
 //
 // The errors are [ErrNoToken], [ErrWrongSecret], [ErrBurnt], [ErrExpired], [ErrUsedUp],
-// [ErrRevoked], and [ErrConflict] if another node has the name. The audit log has who
-// joined and each wrong secret, of which a token suffers few; the rest is for the
-// caller to note.
+// [ErrRevoked], [ErrInvalid], and [ErrConflict] if another node has the name. The
+// audit log has who joined and each wrong secret, of which a token suffers few; the
+// rest is for the caller to note.
 func (l *Ledger) Join(p edge.Proof, address string) (n edge.Node, err error) {
 	var refused error
 	err = l.together(func(t *tx) error {
@@ -180,7 +180,12 @@ func (t *tx) join(p edge.Proof, address string) (n edge.Node, err error) {
 	if err != nil {
 		return n, err
 	}
-	if err := t.nameFree(p.Name); errors.Is(err, ErrConflict) {
+	n = newcomer(p, k)
+	n.Joined, n.Address = t.now, fit(address, maxName)
+	if err := fits(n.Name, n.Labels); err != nil {
+		return n, refusal{err}
+	}
+	if err := t.nameFree(n.Name); errors.Is(err, ErrConflict) {
 		return n, refusal{err}
 	} else if err != nil {
 		return n, err
@@ -188,21 +193,25 @@ func (t *tx) join(p edge.Proof, address string) (n edge.Node, err error) {
 	if _, err := t.Exec(`UPDATE tokens SET uses = uses - 1 WHERE id = $1`, k.ID); err != nil {
 		return n, err
 	}
-	n = edge.Node{
-		ID: edge.NodeID(p.Key), Name: p.Name, Key: p.Key, Labels: maps.Clone(p.Labels), Standing: edge.Member,
-		Joined: t.now, Token: k.ID, Counter: p.Counter, Address: address, Version: p.Version, Platform: p.Platform,
+	if err := t.putNode(n); err != nil {
+		return n, err
 	}
-	if n.Labels == nil {
-		n.Labels = map[string]string{}
+	return n, t.audit(Who{"node/" + n.Name, address}, "node.join", "node/"+n.Name,
+		fmt.Sprintf("%s as %s, with token %s of %s", n.ID, n.Standing, k.ID, k.By))
+}
+
+// newcomer returns the node that the proof is of, with what the token gives it.
+func newcomer(p edge.Proof, k edge.Token) edge.Node {
+	n := edge.Node{
+		ID: edge.NodeID(p.Key), Name: p.Name, Key: p.Key, Labels: map[string]string{}, Standing: edge.Member, Token: k.ID,
+		Counter: p.Counter, Version: fit(p.Version, maxName), Platform: fit(p.Platform, maxName),
 	}
+	maps.Copy(n.Labels, p.Labels)
 	maps.Copy(n.Labels, k.Labels)
 	if k.Approval {
 		n.Standing = edge.Waiting
 	}
-	if err := t.putNode(n); err != nil {
-		return n, err
-	}
-	return n, t.audit(Who{"node/" + n.Name, address}, "node.join", "node/"+n.Name, fmt.Sprintf("%s as %s, with token %s of %s", n.ID, n.Standing, k.ID, k.By))
+	return n
 }
 
 // redeemable returns the join token that a node shows if it can be used.
@@ -211,7 +220,7 @@ func (t *tx) redeemable(j edge.Join, who Who) (k edge.Token, err error) {
 	var wrong int
 	found := false
 	k, err = scanToken(func(into ...any) error {
-		found, err = t.Find(`SELECT `+tokenColumns+`, secret, wrong FROM tokens WHERE id = $1`, []any{j.Token}, into...)
+		found, err = t.Find(`SELECT `+tokenColumns+`, secret, wrong FROM tokens WHERE id = $1`, []any{fit(j.Token, maxName)}, into...)
 		return err
 	}, &secret, &wrong)
 	shown := sha256.Sum256(j.Secret)

@@ -3,6 +3,7 @@ package ledger
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -79,8 +80,8 @@ type gathering struct {
 	turn  sync.Mutex // held by whoever commits
 }
 
-// A task is a change that may share its transaction. do may be called again if
-// that fails.
+// A task is a change that may share its transaction. do is called again if another's
+// fails.
 type task struct {
 	do   func(*tx) error
 	err  error // once done
@@ -113,20 +114,30 @@ func (g *gathering) take() []*task {
 	return tasks
 }
 
-// commit commits all tasks at once, or each of them alone if one does not let it.
+// commit commits the tasks at once, without those that fail.
 func (l *Ledger) commit(tasks []*task) {
-	err := l.update(func(t *tx) error {
-		for _, task := range tasks {
-			if err := task.do(t); err != nil {
-				return err
+	for len(tasks) > 0 {
+		failed := -1
+		err := l.update(func(t *tx) error {
+			for i, task := range tasks {
+				if err := task.do(t); err != nil {
+					failed = i
+					return err
+				}
 			}
+			return nil
+		})
+		if failed < 0 {
+			settle(tasks, err)
+			return
 		}
-		return nil
-	})
+		settle(tasks[failed:failed+1], err)
+		tasks = slices.Delete(tasks, failed, failed+1)
+	}
+}
+
+func settle(tasks []*task, err error) {
 	for _, task := range tasks {
-		if task.err = err; err != nil && len(tasks) > 1 {
-			task.err = l.update(task.do)
-		}
-		task.done = true
+		task.err, task.done = err, true
 	}
 }

@@ -41,8 +41,9 @@ type Conn struct {
 	queue   [][]byte    // guarded by mu; what waits to be sent
 	queued  int         // guarded by mu; bytes
 	writing bool        // guarded by mu; there is a goroutine in write
+	failed  error       // guarded by mu; of writing: why may still be read
 	ended   *ending     // guarded by mu; nil while the session lasts
-	deadman *time.Timer // set with ended; closes the socket when parting is over
+	deadman *time.Timer // set with failed or ended; closes the socket when parting is over
 	writer  sync.WaitGroup
 }
 
@@ -66,7 +67,7 @@ func (c *Conn) Send(data []byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended != nil {
+	if c.ended != nil || c.failed != nil {
 		return ErrClosed
 	}
 	if c.queued+len(data)+entryCost > queueMax {
@@ -184,11 +185,33 @@ func (c *Conn) endLocked(e ending) {
 	if c.ended != nil {
 		return
 	}
+	c.stopLocked()
+	if c.failed != nil {
+		e.code = 0 // nothing can be told
+		if left, ok := errors.AsType[*Left](e.err); e.err != nil && (!ok || left.Code == websocket.CloseAbnormalClosure) {
+			e.err = c.failed // came first
+		}
+	}
 	c.ended = &e
-	c.queue, c.queued = nil, 0
-	c.deadman = time.AfterFunc(parting, func() { c.ws.Close() })
 	if e.code != 0 {
 		c.writeLocked()
+	}
+}
+
+// fail says that nothing can be written any more. The other side may have said why: what
+// it has sent is read until parting is over.
+func (c *Conn) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopLocked()
+	c.failed = fmt.Errorf("write to the link: %w", err)
+}
+
+// stopLocked drops what waits, and sees to it that the socket is closed soon.
+func (c *Conn) stopLocked() {
+	c.queue, c.queued = nil, 0
+	if c.deadman == nil {
+		c.deadman = time.AfterFunc(parting, func() { c.ws.Close() })
 	}
 }
 
@@ -211,7 +234,8 @@ func (c *Conn) write() {
 			return
 		}
 		if err := c.put(data); err != nil {
-			c.end(ending{err: fmt.Errorf("write to the link: %w", err)})
+			c.fail(err)
+			return // writing stays true: nothing can come after it
 		}
 	}
 }

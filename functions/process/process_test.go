@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,14 +34,42 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, agentMain())
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(withProgram(m.Run))
+}
+
+const self = "/proc/self/exe"
+
+// program is what is started as a runner.
+var program = self
+
+// withProgram runs the tests. Where this program has the race detector, its
+// runners are this program without it: the detector alone needs more memory than
+// they are given.
+func withProgram(run func() int) int {
+	info, _ := debug.ReadBuildInfo()
+	if !slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return run()
+	}
+	dir, err := os.MkdirTemp("", "sedge-process-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "runner")
+	build := exec.Command("go", "test", "-c", "-o", program)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		os.RemoveAll(dir)
+		log.Fatalf("build the runner: %v\n%s", err, out)
+	}
+	return run()
 }
 
 // open returns a sandbox that ends with the test.
 func open(t testing.TB, edits ...func(*Config)) *Sandbox {
 	t.Helper()
 	cfg := Config{
-		Command: []string{"/proc/self/exe", "runner"},
+		Command: []string{program, "runner"},
 		Logger:  slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	for _, edit := range edits {

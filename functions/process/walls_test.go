@@ -176,7 +176,7 @@ func TestControlGroupsAreRemoved(t *testing.T) {
 }
 
 func TestARunnerDiesWithItsAgent(t *testing.T) {
-	agent := exec.Command("/proc/self/exe", "agent")
+	agent := exec.Command(program, "agent")
 	out, err := agent.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func isZombie(pid int) bool {
 // agentMain is an agent that TestARunnerDiesWithItsAgent kills: its function
 // runs for ever.
 func agentMain() error {
-	s := New(Config{Command: []string{"/proc/self/exe", "runner"}})
+	s := New(Config{Command: []string{program, "runner"}})
 	ran := make(chan error, 1)
 	go func() { ran <- s.Run(context.Background()) }() // ends with the process
 	f, err := functions.New(functions.Manifest{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ const loadTime = 10 * time.Second
 // that closes it, and then returns nil. Engines are named by their runtime.
 func Main(ctx context.Context, conn io.ReadWriteCloser, engines map[string]Engine) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	runtime.MemProfileRate = 0 // nobody profiles a runner's memory, and to be ready for it costs 0.3 MB
 	w := &worker{
 		engines: engines,
 		in:      newFrameReader(conn),

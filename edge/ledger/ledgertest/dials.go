@@ -24,13 +24,13 @@ func testDials(t *testing.T, place Place) {
 	before := position(t, l)
 	p := proof("hall", "")
 	for p.Counter = 2; p.Counter < 6; p.Counter++ {
-		p.Version = fmt.Sprintf("v1.0.%d", p.Counter)
+		p.Version, p.Platform = fmt.Sprintf("v1.0.%d", p.Counter), "linux\x00\xff"
 		if n, err := l.Dialled(p, "192.0.2.9"); err != nil || n.Standing != edge.Member {
 			t.Fatalf("dial %d: %+v, %v", p.Counter, n, err)
 		}
 	}
 	got, err := l.Node(t.Context(), "hall")
-	if err != nil || got.Counter != 5 || got.Address != "192.0.2.9" || got.Version != "v1.0.5" {
+	if err != nil || got.Counter != 5 || got.Address != "192.0.2.9" || got.Version != "v1.0.5" || got.Platform != "linux\uFFFD\uFFFD" {
 		t.Errorf("after the last dial: %+v, %v", got, err)
 	}
 	if after := position(t, l); after != before {

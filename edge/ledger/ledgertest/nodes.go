@@ -157,6 +157,9 @@ func position(t *testing.T, l *ledger.Ledger) edge.Position {
 func testNodeNames(t *testing.T, place Place) {
 	l := place.open(t)
 	list := join(t, l, "hall", "attic")
+	if _, err := l.Rename(list[1].ID, "", ada); !errors.Is(err, ledger.ErrInvalid) {
+		t.Errorf("no name: %v, want %v", err, ledger.ErrInvalid)
+	}
 	if _, err := l.Rename(list[1].ID, "hall", ada); !errors.Is(err, ledger.ErrConflict) {
 		t.Errorf("a second hall: %v, want %v", err, ledger.ErrConflict)
 	}

@@ -213,12 +213,12 @@ func testStepRace(t *testing.T, place Place) {
 func testBeforeIsKept(t *testing.T, place Place) {
 	l := place.open(t)
 	deploy(t, l, "f", "a1")
-	for i := range 210 {
+	id := roll(t, l, "f", "a2").ID
+	for i := range 210 { // so many that history has forgotten a1
 		if _, err := l.SetEnabled("f", i%2 == 1, asAda); err != nil {
 			t.Fatal(err)
 		}
 	}
-	id := roll(t, l, "f", "a2").ID
 	if _, err := l.Revision(t.Context(), "f", "a1"); err != nil {
 		t.Errorf("what nodes still run: %v", err)
 	}

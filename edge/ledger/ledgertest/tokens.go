@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -80,6 +81,9 @@ func testRefusals(t *testing.T, place Place) {
 	without.Join = nil
 	taken := proof("attic", "k")
 	taken.Name = "hall"
+	strange, unnamed, loud := proof("attic", "k\x00"), proof("attic", "k"), proof("attic", "k")
+	unnamed.Name = "\x00"
+	loud.Labels = map[string]string{"a": strings.Repeat("x", 1<<16)}
 	<-time.After(time.Until(soon))
 	for name, tt := range map[string]struct {
 		p    edge.Proof
@@ -91,6 +95,9 @@ func testRefusals(t *testing.T, place Place) {
 		"expired":       {proof("attic", "short"), ledger.ErrExpired},
 		"used up":       {proof("attic", "for-hall"), ledger.ErrUsedUp},
 		"name taken":    {taken, ledger.ErrConflict},
+		"strange token": {strange, ledger.ErrNoToken},
+		"no name":       {unnamed, ledger.ErrInvalid},
+		"long label":    {loud, ledger.ErrInvalid},
 	} {
 		if n, err := l.Join(tt.p, "192.0.2.1"); !errors.Is(err, tt.want) || n.ID != "" {
 			t.Errorf("%s: %+v, %v, want %v", name, n, err, tt.want)
