@@ -96,7 +96,7 @@ bench-cluster: cluster ## Measure pods beside bare ones and write it into BENCHM
 .PHONY: bench
 bench: build cross ## Measure against a bare echo and write BENCHMARKS.md.
 	$(DEPS) $(BROKER)
-	$(BUILD) -o bin/ ./cmd/e2e/bench ./cmd/sedge-hub
+	$(BUILD) -o bin/ ./cmd/e2e/bench
 	bin/bench
 
 .PHONY: bench-hub

@@ -184,7 +184,12 @@ func (p *program) banner(w io.Writer) {
 func (p *program) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.fleet.Run(ctx) })
-	g.Go(func() error { return p.hub.Serve(ctx, p.listener) })
+	g.Go(func() error {
+		if p.fleet.Ready(ctx) != nil { // who dials meanwhile waits that long, rather than to be sent away
+			return nil
+		}
+		return p.hub.Serve(ctx, p.listener)
+	})
 	return errors.Join(g.Wait(), p.close())
 }
 
