@@ -25,7 +25,7 @@ type Scale struct {
 
 	Empty, Full, Back Weight // of the hub: without nodes, with all of them, and with all of them after its restarts
 	Peak              int64  // bytes, the most that was resident
-	Herd              int64  // bytes resident of the process of all nodes
+	Simulation        int64  // bytes resident of the process of all nodes
 
 	Join    Effort
 	Pushes  []Push
@@ -37,9 +37,9 @@ type Scale struct {
 // An Effort is how long something took, the processor time it cost, and what else the
 // machine had to do.
 type Effort struct {
-	Took      time.Duration
-	Hub, Herd time.Duration // processor time
-	Load      float64       // of the machine before
+	Took       time.Duration
+	Hub, Nodes time.Duration // processor time
+	Load       float64       // of the machine before
 }
 
 // A Push is a change that went to all nodes.
@@ -82,7 +82,7 @@ type scaling struct {
 	*Scale
 	options options
 	hub     *hub
-	flock   *flock
+	fleet   *fleetProcess
 	placed  map[string]edge.Ref // what all nodes are to run
 }
 
@@ -103,7 +103,7 @@ func (s *scaling) run(ctx context.Context, dir string) (err error) {
 	if err := s.join(ctx); err != nil {
 		return err
 	}
-	defer s.flock.stop()
+	defer s.fleet.stop()
 	if err := s.pushes(ctx); err != nil {
 		return err
 	}
@@ -155,12 +155,12 @@ func (s *scaling) wanted() Question {
 // effort begins to measure one; the function ends it.
 func (s *scaling) effort() (end func(last time.Time) Effort) {
 	h, f := worked(s.hub.pid()), time.Duration(0)
-	if s.flock != nil {
-		f = worked(s.flock.pid())
+	if s.fleet != nil {
+		f = worked(s.fleet.pid())
 	}
 	begun, busy := time.Now(), load()
 	return func(last time.Time) Effort {
-		return Effort{Took: last.Sub(begun), Hub: worked(s.hub.pid()) - h, Herd: worked(s.flock.pid()) - f, Load: busy}
+		return Effort{Took: last.Sub(begun), Hub: worked(s.hub.pid()) - h, Nodes: worked(s.fleet.pid()) - f, Load: busy}
 	}
 }
 
@@ -194,15 +194,15 @@ func (s *scaling) join(ctx context.Context) (err error) {
 		return err
 	}
 	end := s.effort()
-	if s.flock, err = startFlock(Herd{URL: s.hub.link(), Token: token.Text, Nodes: s.Nodes, AtOnce: 256, Window: s.options.window}); err != nil {
+	if s.fleet, err = startFleet(Fleet{URL: s.hub.link(), Token: token.Text, Nodes: s.Nodes, AtOnce: 256, Window: s.options.window}); err != nil {
 		return err
 	}
 	profiled := s.profile(ctx, "joins", 10)
 	defer func() { err = errors.Join(err, profiled()) }()
 	// The last one is in step, not only connected.
-	at, err := s.flock.until(ctx, s.wanted(), 50*time.Millisecond, 5*time.Minute, s.all)
+	at, err := s.fleet.until(ctx, s.wanted(), 50*time.Millisecond, 5*time.Minute, s.all)
 	if err != nil {
-		s.flock.stop()
+		s.fleet.stop()
 		return fmt.Errorf("nodes join: %w", err)
 	}
 	s.Join = end(time.Unix(0, at.Last))
@@ -240,7 +240,7 @@ func (s *scaling) push(ctx context.Context) (p Push, err error) {
 	if err := s.deploy(ctx, "large", p.Bytes); err != nil {
 		return p, err
 	}
-	at, err := s.flock.until(ctx, s.wanted(), 5*time.Millisecond, time.Minute, s.all)
+	at, err := s.fleet.until(ctx, s.wanted(), 5*time.Millisecond, time.Minute, s.all)
 	if err != nil {
 		return p, fmt.Errorf("a change goes to all: %w", err)
 	}
@@ -264,12 +264,12 @@ func (s *scaling) quiet(ctx context.Context) error {
 	say("idle")
 	s.rest(ctx, 10*time.Second) // reports of what was deployed
 	end := s.effort()
-	before, err := s.flock.look(Question{})
+	before, err := s.fleet.look(Question{})
 	if err != nil {
 		return err
 	}
 	rest(ctx, s.options.idle)
-	after, err := s.flock.look(Question{})
+	after, err := s.fleet.look(Question{})
 	if err != nil {
 		return err
 	}
@@ -277,7 +277,7 @@ func (s *scaling) quiet(ctx context.Context) error {
 	each := func(n int64) float64 { return float64(n) / e.Took.Seconds() / float64(s.Nodes) }
 	s.Idle = Quiet{For: e.Took, Up: each(after.Up - before.Up), Down: each(after.Down - before.Down), Hub: e.Hub.Seconds() / e.Took.Seconds()}
 	say("%+v", s.Idle)
-	s.Herd, _ = resident(s.flock.pid())
+	s.Simulation, _ = resident(s.fleet.pid())
 	return ctx.Err()
 }
 
@@ -311,7 +311,7 @@ func (s *scaling) storms(ctx context.Context) error {
 }
 
 func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
-	before, err := s.flock.look(Question{})
+	before, err := s.fleet.look(Question{})
 	if err != nil {
 		return st, err
 	}
@@ -329,7 +329,7 @@ func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
 		defer func() { err = errors.Join(err, profiled()) }()
 	}
 	q := Question{Since: begun.UnixNano()}
-	at, err := s.flock.until(ctx, q, 100*time.Millisecond, 5*time.Minute, func(at Sight) bool {
+	at, err := s.fleet.until(ctx, q, 100*time.Millisecond, 5*time.Minute, func(at Sight) bool {
 		return at.Connected == s.Nodes && len(at.Arrived) >= s.Nodes
 	})
 	if err != nil {

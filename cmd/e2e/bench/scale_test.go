@@ -12,8 +12,8 @@ import (
 
 // TestMain lets the test program be the nodes of a hub, as bench is.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "herd" {
-		if err := runHerd(context.Background(), os.Stdin, os.Stdout); err != nil {
+	if len(os.Args) == 2 && os.Args[1] == "fleet" {
+		if err := runFleet(context.Background(), os.Stdin, os.Stdout); err != nil {
 			println(err.Error())
 			os.Exit(1)
 		}
