@@ -113,7 +113,11 @@ func (s *scaling) run(ctx context.Context, dir string) (err error) {
 	if err := s.weigh(ctx); err != nil {
 		return err
 	}
-	return s.storms(ctx)
+	if err := s.storms(ctx); err != nil {
+		return err
+	}
+	_, err = s.push(ctx) // they follow still
+	return err
 }
 
 // function returns one whose code has so many bytes and is new.

@@ -116,12 +116,13 @@ func (s *Scale) efforts(w io.Writer) {
 		row(fmt.Sprintf("all back after `kill -9`, 99 %% of them after %.1f s; the hub answers after %.2f s, %d dials at most and %.0f on average in 0.1 s, %d led to no session",
 			x.Most.Seconds(), x.Up.Seconds(), x.Peak, x.Mean, x.Failed), x.Effort)
 	}
-	cores := float64(runtime.NumCPU())
-	least := func(e Effort) float64 { return (e.Hub + e.Nodes).Seconds() / cores }
+	both := func(e Effort) time.Duration { return e.Hub + e.Nodes }
 	fmt.Fprintf(w, "\nThe first change after all have joined finds each node at a position of its own, since each that joins is a\n"+
-		"change: it is encoded for each, and read by each. Hub and nodes share %.0f processors, so that with what both\n"+
-		"work here a change takes at least %.2f s and a restart %.1f s.\n",
-		cores, middle(s.Pushes, func(p Push) float64 { return least(p.Effort) }), middle(s.Storms, func(x Storm) float64 { return least(x.Effort) }))
+		"change: it is encoded for each, and read by each. Hub and nodes share %d processors, and whatever else wants to run: a\n"+
+		"change takes %.1f s of their time, most of it reading and writing sockets, a restart %.1f s, most of it keys and\n"+
+		"signatures. Nodes on machines of their own would leave the hub its part of that.\n",
+		runtime.NumCPU(), middle(s.Pushes, func(p Push) time.Duration { return both(p.Effort) }).Seconds(),
+		middle(s.Storms, func(x Storm) time.Duration { return both(x.Effort) }).Seconds())
 	fmt.Fprintf(w, "\nIdle, over %.0f s: %.1f bytes a second up and %.1f down for a node, without what TCP adds, and %.1f %% of a processor for the hub.\n",
 		s.Idle.For.Seconds(), s.Idle.Up, s.Idle.Down, s.Idle.Hub*100)
 }
