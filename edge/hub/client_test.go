@@ -48,6 +48,9 @@ func TestAFunctionGoesThroughItsLife(t *testing.T) {
 	for _, s := range steps {
 		got, err := s.does()
 		s.want.Function = "f"
+		if s.what != "try" {
+			s.want.Spread = edge.Spread{Placed: 1, Connected: 1, Current: 1}
+		}
 		if err != nil || got != s.want {
 			t.Fatalf("%s: %+v, %v\nwant %+v", s.what, got, err, s.want)
 		}
@@ -59,15 +62,15 @@ func TestAFunctionGoesThroughItsLife(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(detail.Function, two) || !detail.Enabled || detail.Status.Phase != edge.Asleep {
 		t.Errorf("Function = %+v, %v\nwant %+v", detail, err, two)
 	}
-	if old, err := c.Revision(ctx, "f", "1"); err != nil || !reflect.DeepEqual(old, one) {
-		t.Errorf("Revision(1) = %+v, %v\nwant %+v", old, err, one)
-	}
 	history, err := c.History(ctx, "f")
 	if err != nil || len(history) != 6 || history[0].Action != "rollback" || history[0].By != "ada" || !history[0].Current {
 		t.Errorf("History = %+v, %v, want 6 lines, the newest ada's rollback", history, err)
 	}
+	if old, err := c.Revision(ctx, "f", fmt.Sprint(history[5].Number)); err != nil || !reflect.DeepEqual(old, one) {
+		t.Errorf("Revision(1) = %+v, %v\nwant %+v", old, err, one)
+	}
 	h.waiting["f"] = 7
-	deleted, err := c.Delete(ctx, "f", true)
+	deleted, err := c.Delete(ctx, "f", client.DeleteOptions{Purge: true})
 	if want := (edge.Deleted{Function: "f", Discarded: 7, Purged: true}); err != nil || deleted != want {
 		t.Errorf("Delete = %+v, %v, want %+v", deleted, err, want)
 	}

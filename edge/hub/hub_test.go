@@ -16,17 +16,21 @@ import (
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/client"
+	"github.com/sedge-iot/sedge/edge/fleet"
 	"github.com/sedge-iot/sedge/edge/hub"
+	"github.com/sedge-iot/sedge/edge/keys"
 	"github.com/sedge-iot/sedge/edge/ledger"
+	"github.com/sedge-iot/sedge/edge/member"
 	"github.com/sedge-iot/sedge/functions"
 )
 
 const token = "the-token-of-these-tests"
 
-// A house is a hub that serves on loopback, with its node and a client.
+// A house is a hub that serves on loopback, with the node beside it and a client.
 type house struct {
 	*node
 	hub    *hub.Hub
+	fleet  *fleet.Fleet
 	ledger *ledger.Ledger
 	client *client.Client
 	url    string
@@ -41,9 +45,14 @@ func build(t testing.TB, n *node, dir string) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
+	key, err := keys.Open(filepath.Join(dir, "hub.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lg := slog.New(slog.NewTextHandler(t.Output(), nil))
+	fl := fleet.New(fleet.Config{Ledger: l, Key: key, Logger: lg})
 	h, err := hub.New(hub.Config{
-		Ledger: l, Node: n, Name: "here", Version: "v1.2.3", Token: token,
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Ledger: l, Fleet: fl, Name: "here", Version: "v1.2.3", Token: token, Logger: lg, Checks: n.Checks,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "sedge_up 1\n")
 		}),
@@ -51,39 +60,95 @@ func build(t testing.TB, n *node, dir string) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &house{node: n, hub: h, ledger: l}
+	return &house{node: n, hub: h, fleet: fl, ledger: l}
 }
 
-// open serves the hub until the test ends.
+// open serves the hub until the test ends, with its node.
 func (h *house) open(t testing.TB) *house {
+	t.Helper()
+	h.serve(t)
+	h.admit(t, "here", h.node, nil)
+	return h
+}
+
+// serve serves the hub until the test ends, without a node.
+func (h *house) serve(t testing.TB) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.runs(t, "Fleet", h.fleet.Run)
+	h.end = h.runs(t, "Serve", func(ctx context.Context) error { return h.hub.Serve(ctx, ln) })
+	h.addr = ln.Addr().String()
+	h.url = "http://" + h.addr
+	h.client = h.as(t, token)
+	h.client.User = "ada"
+}
+
+// as returns a client that shows a token.
+func (h *house) as(t testing.TB, token string) *client.Client {
+	t.Helper()
+	c := client.New(h.url, token)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// runs runs a part until the test ends, or until what it returns is called.
+func (h *house) runs(t testing.TB, part string, run func(context.Context) error) (end func() error) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- h.hub.Serve(ctx, ln) }() // awaited by end
-	h.end = func() error {
+	go func() { done <- run(ctx) }() // awaited by end
+	end = func() error {
 		stop()
 		err := <-done
 		done <- err
 		return err
 	}
-	h.addr = ln.Addr().String()
-	h.url = "http://" + h.addr
-	h.client = client.New(h.url, token)
-	h.client.User = "ada"
 	t.Cleanup(func() {
-		h.client.Close()
-		if err := h.end(); err != nil {
-			t.Errorf("Serve = %v, want nil", err)
+		if err := end(); err != nil {
+			t.Errorf("%s = %v, want nil", part, err)
 		}
 	})
-	until(t, "the hub is ready", func() bool {
-		return !slices.ContainsFunc(h.Checks(), func(c edge.Check) bool { return c.OK }) || h.client.Ready(t.Context()) == nil
+	return end
+}
+
+// admit has a node join the hub, over a real link, and waits until it is in step.
+func (h *house) admit(t testing.TB, name string, n *node, labels map[string]string) (leave func() error) {
+	t.Helper()
+	made, err := h.client.MakeToken(t.Context(), edge.TokenAsk{TTL: time.Minute, Labels: labels})
+	if err != nil {
+		t.Fatal(err)
+	}
+	invitation, err := edge.ParseInvitation(made.Text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, err := member.Join(t.Context(), dir, h.url, invitation, member.JoinOptions{Name: name}); err != nil {
+		t.Fatal(err)
+	}
+	return h.brings(t, dir, name, n)
+}
+
+// brings runs the node of a home that has joined, and waits until it is in step.
+func (h *house) brings(t testing.TB, dir, name string, n *node) (leave func() error) {
+	t.Helper()
+	home, err := member.OpenHome(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := member.New(member.Config{Home: home, Agent: n, Version: "v1", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave = h.runs(t, "Member", m.Run)
+	until(t, name+" is in step", func() bool {
+		d, err := h.fleet.Node(name)
+		return err == nil && d.Connected && d.At.Epoch != ""
 	})
-	return h
+	return leave
 }
 
 func serve(t testing.TB) *house {
@@ -170,9 +235,9 @@ func TestTheNodeIsGivenWhatTheLedgerHoldsAndLosesTheRest(t *testing.T) {
 	if _, err := h.ledger.SetEnabled("off", false, ledger.Intent{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Put(t.Context(), edge.Definition{Function: function(t, "stray", "1"), Enabled: true}); err != nil {
-		t.Fatal(err)
-	}
+	stray := function(t, "stray", "1")
+	n.defined["stray"] = edge.Definition{Function: stray, Enabled: true}
+	n.synced.Functions = []edge.Ref{{Name: "stray", Revision: stray.Revision, Enabled: true}}
 	h.open(t)
 
 	list, err := h.client.Functions(t.Context())
@@ -202,7 +267,7 @@ func TestTheTokenIsMadeOnceAndOnlyItsOwnerMayReadIt(t *testing.T) {
 	var log strings.Builder
 	open := func() string {
 		t.Helper()
-		h, err := hub.New(hub.Config{Node: newNode(), TokenFile: file, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		h, err := hub.New(hub.Config{TokenFile: file, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,11 +300,11 @@ func TestATokenFileThatHoldsNoneIsRefused(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := hub.New(hub.Config{Node: newNode(), TokenFile: file, Logger: slog.New(slog.DiscardHandler)}); err == nil {
+		if _, err := hub.New(hub.Config{TokenFile: file, Logger: slog.New(slog.DiscardHandler)}); err == nil {
 			t.Errorf("New took the token %q", text)
 		}
 	}
-	if _, err := hub.New(hub.Config{Node: newNode(), Logger: slog.New(slog.DiscardHandler)}); err == nil {
+	if _, err := hub.New(hub.Config{Logger: slog.New(slog.DiscardHandler)}); err == nil {
 		t.Error("New made a hub that asks for no token")
 	}
 }
@@ -275,11 +340,11 @@ func TestWhatIsUnderWayIsFinishedWhenTheHubEnds(t *testing.T) {
 	}
 }
 
-func TestAChangeThatIsNotRecordedIsTakenBackAtTheNode(t *testing.T) {
+func TestAChangeThatIsNotRecordedDoesNotReachTheNode(t *testing.T) {
 	h := serve(t)
 	good := h.deploy(t, "f", "1")
-	h.onPut = func() {
-		h.onPut = nil
+	h.onTry = func() {
+		h.onTry = nil
 		if err := h.ledger.Close(); err != nil {
 			t.Error(err)
 		}
@@ -287,6 +352,6 @@ func TestAChangeThatIsNotRecordedIsTakenBackAtTheNode(t *testing.T) {
 	_, err := h.client.Deploy(t.Context(), function(t, "f", "2"), client.DeployOptions{})
 	wantCode(t, "Deploy", err, edge.Internal)
 	if on := h.defined["f"].Function.Revision; on != good.Revision {
-		t.Errorf("the node has %s, want %s again", on.Short(), good.Revision.Short())
+		t.Errorf("the node has %s, want %s still", on.Short(), good.Revision.Short())
 	}
 }

@@ -15,11 +15,12 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// node is a hub.Node that keeps everything in maps. Code that holds BROKEN does
-// not load; a function fails for the payload "fail" and makes the node panic
-// for the payload "panic".
+// node is an agent that keeps everything in maps, and follows the hub by a member over
+// a real link. Code that holds BROKEN does not load; a function fails for the payload
+// "fail", and the node has an internal error for the payload "break".
 type node struct {
 	mu      sync.Mutex // guards all below
+	synced  edge.Synced
 	defined map[string]edge.Definition
 	waiting map[string]int
 	state   map[string]map[string]edge.StateEntry
@@ -30,7 +31,8 @@ type node struct {
 	follow  int           // how many are following
 	invoked chan struct{} // gets a token when a run is held
 	release chan struct{} // ends a run that is held
-	onPut   func()        // or nil
+	onTry   func()        // or nil
+	reports []edge.FunctionReport
 	checks  []edge.Check
 	quota   int // bytes of all values of a function
 }
@@ -43,32 +45,71 @@ func newNode() *node {
 	}
 }
 
-func (n *node) Put(ctx context.Context, d edge.Definition) error {
-	if strings.Contains(d.Function.Code, "BROKEN") {
-		return &edge.Error{Code: edge.Invalid, Message: d.Function.Name() + " does not load: line 1"}
-	}
+func (n *node) Synced() edge.Synced {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.defined[d.Function.Name()] = d
-	if n.onPut != nil {
-		n.onPut()
+	return n.synced
+}
+
+func (n *node) Try(ctx context.Context, f functions.Function) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.onTry != nil {
+		n.onTry()
+	}
+	return loads(f)
+}
+
+func loads(f functions.Function) error {
+	if strings.Contains(f.Code, "BROKEN") {
+		return &edge.Error{Code: edge.Invalid, Message: f.Name() + " does not load: line 1"}
 	}
 	return nil
 }
 
-func (n *node) Remove(ctx context.Context, name string, purge bool) (int, error) {
+func (n *node) Apply(ctx context.Context, put []edge.Definition, remove []edge.Removal, next edge.Synced) (unfit []edge.Unfit, discarded map[string]int, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.defined[name]; !ok {
-		return 0, n.missing(name)
+	discarded = map[string]int{}
+	for _, d := range put {
+		name := d.Function.Name()
+		if was, ok := n.defined[name]; ok && was.Function.Revision == d.Function.Revision {
+			d.Function = was.Function // of which only the name is told
+		}
+		if err := loads(d.Function); err != nil {
+			unfit = append(unfit, edge.Unfit{Name: name, Revision: d.Function.Revision, Error: err.(*edge.Error)})
+			continue
+		}
+		n.defined[name] = d
 	}
-	delete(n.defined, name)
-	if purge {
-		delete(n.state, name)
+	for _, r := range remove {
+		delete(n.defined, r.Name)
+		if r.Purge {
+			delete(n.state, r.Name)
+		}
+		if waiting := n.waiting[r.Name]; waiting > 0 {
+			discarded[r.Name] = waiting
+		}
+		delete(n.waiting, r.Name)
 	}
-	discarded := n.waiting[name]
-	delete(n.waiting, name)
-	return discarded, nil
+	n.synced = next
+	return unfit, discarded, nil
+}
+
+func (n *node) Reports() (list []edge.FunctionReport) {
+	for _, s := range n.Functions() {
+		list = append(list, edge.FunctionReport{Name: s.Name, Revision: s.Revision, Phase: s.Phase})
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, told := range n.reports {
+		for i := range list {
+			if list[i].Name == told.Name && list[i].Revision == told.Revision {
+				list[i] = told
+			}
+		}
+	}
+	return list
 }
 
 func (n *node) missing(name string) error {
@@ -95,8 +136,6 @@ func (n *node) Functions() []edge.FunctionStatus {
 
 func (n *node) Invoke(ctx context.Context, name string, in edge.Invoke) (edge.Invoked, error) {
 	switch string(in.Payload) {
-	case "panic":
-		panic("a secret of the house")
 	case "break":
 		return edge.Invoked{}, fmt.Errorf("a secret of the house")
 	case "fail":
