@@ -389,8 +389,8 @@ func TestCallsAreBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		var entries []edge.StateEntry
-		for i := range 6 {
-			e := edge.StateEntry{Key: fmt.Sprint(i), Value: `"` + strings.Repeat("x", 60<<10) + `"`}
+		for i := range 40 {
+			e := edge.StateEntry{Key: fmt.Sprint(10 + i), Value: `"` + strings.Repeat("x", 60<<10) + `"`}
 			entries = append(entries, e)
 			if _, err := n.agent.StatePut(t.Context(), "a", e, nil); err != nil {
 				t.Fatal(err)
@@ -401,7 +401,7 @@ func TestCallsAreBounded(t *testing.T) {
 		if len(got) != 1 || json.Unmarshal(got[0].Body, &page) != nil || len(page) == 0 || len(page) == len(entries) || page[0].Value != entries[0].Value {
 			t.Errorf("%d answers, %d entries, want as many as fit, from the first on", len(got), len(page))
 		}
-		heavy := edge.InvokeCall{Function: "a", Invoke: edge.Invoke{Payload: bytes.Repeat([]byte(`"`), 100<<10)}} // each comes back as four
+		heavy := edge.InvokeCall{Function: "a", Invoke: edge.Invoke{Payload: bytes.Repeat([]byte(`"`), 600<<10)}} // each comes back as four
 		if got := h.call(67, edge.VerbInvoke, heavy); len(got) != 1 || got[0].Error == nil || got[0].Error.Code != edge.TooLarge {
 			t.Errorf("%d answers, want that it is too large", len(got))
 		}
