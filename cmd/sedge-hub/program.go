@@ -179,12 +179,15 @@ func (p *program) banner(w io.Writer) {
 	fmt.Fprint(w, "\n  sedge token create      # one line to paste on a node\n\n")
 }
 
-// Run serves until ctx is done; then it ends within ten seconds and returns nil. It is
-// called once.
+// Run serves until ctx is done; then it ends within ten seconds, the API before the links
+// to the nodes, which its last answers may need, and returns nil. It is called once.
 func (p *program) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.fleet.Run(ctx) })
+	links, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g.Go(func() error { return p.fleet.Run(links) })
 	g.Go(func() error {
+		defer stop()
 		if p.fleet.Ready(ctx) != nil { // who dials meanwhile waits that long, rather than to be sent away
 			return nil
 		}
