@@ -52,7 +52,7 @@ are listed.`,
 		newNodeSteer(sh, "approve", "Let nodes in that wait, or that are fenced", "approved", (*client.Client).Approve),
 		newNodeSteer(sh, "cordon", "Have nodes keep what they run and get nothing new", "cordoned", (*client.Client).Cordon),
 		newNodeSteer(sh, "uncordon", "Have cordoned nodes get what is new again", "uncordoned", (*client.Client).Uncordon),
-		newNodeRevoke(sh), newNodeRemove(sh))
+		newNodeRevoke(sh), newNodeRemove(sh), newNodeAcceptEpoch(sh))
 	return sh.clusterVerb(sh.hubVerb(cmd))
 }
 
