@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -112,7 +113,7 @@ type home struct {
 	doors  map[string]string // node → URL of its door to the broker
 	pis    []*pi
 	ears   *ears
-	pokes  int
+	pokes  atomic.Int64
 }
 
 // newHome starts a hub and so many nodes, which have joined it.
@@ -167,7 +168,7 @@ func (h *home) join(t *testing.T, name, labels string) *pi {
 func (h *home) run(t *testing.T, p *pi) {
 	t.Helper()
 	p.process = process{program: agentProgram, log: p.dir + ".log"}
-	p.args = []string{"--data-dir", p.dir, "--node-name", p.name, "--mqtt", h.doors[p.name], "--mqtt-keepalive", keepAlive.String(),
+	p.args = []string{"--data-dir", p.dir, "--node-name", p.name, "--mqtt", h.doors[p.name],
 		"--http-listen", "off", "--ops-listen", "off", "--pods", "off", "--log-format", "text"}
 	p.start(t)
 	t.Cleanup(func() {
@@ -289,11 +290,11 @@ func (e *ears) alarmed() map[string]int {
 
 // poke says something to every function of every node, and returns the number of it.
 func (h *home) poke() int {
-	h.pokes++
+	n := int(h.pokes.Add(1))
 	for name := range h.doors {
-		h.ears.client.Publish(name+"/in/poke", 1, false, fmt.Sprintf(`{"n":%d}`, h.pokes))
+		h.ears.client.Publish(name+"/in/poke", 1, false, fmt.Sprintf(`{"n":%d}`, n))
 	}
-	return h.pokes
+	return n
 }
 
 // reacts waits until exactly the functions, at the versions, that want has for each node
