@@ -106,7 +106,7 @@ func (a *Agent) Remove(ctx context.Context, name string, purge bool) (discarded 
 // load; an *edge.Error if it never will. What it lacks may come yet, and is none.
 func (a *Agent) Try(ctx context.Context, fn functions.Function) error {
 	if f := a.function(fn.Name()); f != nil {
-		if d := f.definition(); d.Bad == fn.Revision {
+		if d := f.definition(); d.Bad != "" && d.Bad == fn.Revision {
 			return gaveUp(d)
 		}
 	}

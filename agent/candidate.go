@@ -49,7 +49,7 @@ func (a *Agent) candidate(ctx context.Context, d edge.Definition) *candidate {
 	case there && has.Origin != d.Origin:
 		c.fault = notYours(f.name, has.Origin)
 		return c
-	case there && has.Bad == c.told:
+	case there && has.Bad != "" && has.Bad == c.told:
 		return c.keep(has, plan, gaveUp(has))
 	case bare && same:
 		c.Definition.Function, c.plan = has.Function, plan

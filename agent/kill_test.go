@@ -21,7 +21,7 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-var kills = flag.Int("kills", 20, "how often a node is killed")
+var kills = flag.Int("kills", 10, "how often a node is killed")
 
 // The child is this test in a process of its own, told so by the environment.
 const childVariable = "AGENT_TEST_CHILD"

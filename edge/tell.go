@@ -95,10 +95,10 @@ func same(x, y Ref) bool {
 // as the message holds them. It reports whether the message may be sent at all.
 func inline(m Message, refs, with []Ref) bool {
 	plain, err := Encode(m)
-	if err != nil {
+	if err != nil || len(plain) > MaxStep {
 		return false
 	}
-	room := MaxMessage - len(plain)
+	room := MaxStep - len(plain)
 	for i, r := range with {
 		if r.Function == nil {
 			continue

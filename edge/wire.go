@@ -16,7 +16,8 @@ const Protocol = 1
 
 // Limits of what is said over a link, bytes.
 const (
-	MaxMessage = 256 << 10 // of one message as it is sent
+	MaxMessage = 2 << 20   // of one message as it is sent: the largest payload of an event fits, as base64
+	MaxStep    = 256 << 10 // of a whole, a delta, or a function or list within a call: more goes in pieces
 	MaxInline  = 16 << 10  // of a function that travels within the message that names it
 	ChunkSize  = 32 << 10  // of a larger one, at a time
 	MaxBundle  = 8 << 20   // of a function as JSON

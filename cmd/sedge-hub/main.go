@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -30,7 +31,14 @@ Every flag can be set in the environment too, --data-dir as SEDGE_DATA_DIR, and 
 the file that --config names.
 `
 
+// gcPercent is how much garbage there may be for each byte in use, unless GOGC says otherwise:
+// a hub is to be small with thousands of idle links, and has time to sweep.
+const gcPercent = 50
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second ^C ends it at once
 	err := run(ctx, os.Args[1:])

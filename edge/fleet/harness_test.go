@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long a test waits for what should come at once.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 var ada = ledger.Who{By: "ada"}
 

@@ -103,7 +103,7 @@ func (l *library) lend(node string, f functions.Function) (sent functions.Functi
 	if err != nil {
 		return f, nil, err
 	}
-	if len(text) <= edge.MaxMessage-callCost {
+	if len(text) <= edge.MaxStep-callCost {
 		return f, func() {}, nil
 	}
 	of := loan{node, f.Revision}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/selector"
@@ -43,7 +44,7 @@ func (n *node) take(is edge.Node) {
 		is.Seen, is.At = n.is.Seen, n.is.At
 		is.Counter, is.Address, is.Version, is.Platform = n.is.Counter, n.is.Address, n.is.Version, n.is.Platform
 	}
-	n.is, n.text = is, labelText(is.Labels)
+	n.is, n.text = is, shared(labelText(is.Labels))
 }
 
 // member reports whether the node is one of the fleet.
@@ -113,6 +114,7 @@ func (n *node) heard(r *edge.Report, first bool) {
 		}
 	}
 	for _, f := range r.Functions {
+		f.Name, f.Revision, f.Phase = shared(f.Name), shared(f.Revision), shared(f.Phase)
 		f.Reason, f.Error = cut(f.Reason), cut(f.Error)
 		switch i, known := n.find(f.Name); {
 		case known:
@@ -121,6 +123,7 @@ func (n *node) heard(r *edge.Report, first bool) {
 			n.reports = slices.Insert(n.reports, i, f)
 		}
 	}
+	n.reports = slices.Clip(n.reports) // few grow
 	for _, c := range r.Faults {
 		n.faults = slices.DeleteFunc(n.faults, func(was edge.Check) bool { return was.Name == c.Name })
 		if (!c.OK || c.Why != "") && len(n.faults) < maxFaults {
@@ -142,6 +145,9 @@ func (n *node) keepUnfit(list []edge.Unfit) {
 		}
 	}
 }
+
+// shared returns a text that thousands of nodes say alike, from where all have it.
+func shared[T ~string](text T) T { return unique.Make(text).Value() }
 
 // cut returns text as it may be kept.
 func cut(text string) string {

@@ -19,6 +19,10 @@ const retryTime = time.Second
 // maxOthers is how many epochs of other hubs are given up at once.
 const maxOthers = 50
 
+// share is how much longer the fleet leaves the ledger alone than it took to read it and to
+// tell all nodes: while many join, each of whom is a change, that would be all it does.
+const share = 4
+
 // follow brings the nodes in step whenever the ledger has changed.
 func (f *Fleet) follow(ctx context.Context) {
 	for {
@@ -27,14 +31,16 @@ func (f *Fleet) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		begun := time.Now()
 		err := f.refresh(ctx)
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		f.Logger.Error("nodes are not brought in step", "err", err)
-		select {
-		case <-time.After(retryTime):
+		wait := min(share*time.Since(begun), retryTime)
+		if err != nil && ctx.Err() == nil {
+			f.Logger.Error("nodes are not brought in step", "err", err)
+			wait = retryTime
 			f.Changed()
+		}
+		select {
+		case <-time.After(wait):
 		case <-ctx.Done():
 		}
 	}

@@ -58,8 +58,19 @@ func (s *session) run(ctx context.Context) {
 	if !s.fleet.seat(s) {
 		s.conn.Close("a later session of this node stands already")
 	}
-	err := s.conn.Serve(ctx, func(data []byte) error { return s.heard(ctx, data) })
+	err := s.conn.Serve(ctx, func(data []byte) error {
+		return apart(func() error { return s.heard(ctx, data) })
+	})
 	s.fleet.leave(s, err)
+}
+
+// apart runs do on a stack of its own, and waits for it: what reads JSON takes a large one,
+// and those of thousands of goroutines that wait for a message are to stay small.
+func apart(do func() error) (err error) {
+	var done sync.WaitGroup
+	done.Go(func() { err = do() })
+	done.Wait()
+	return err
 }
 
 // seat makes s the session of its node, in place of an earlier one. It reports whether it is.
@@ -83,7 +94,7 @@ func (f *Fleet) seat(s *session) bool {
 	s.seated = f.reads
 	n.session, n.dirty, n.refusal = s, true, nil
 	n.is.Counter, n.is.Address, n.is.Seen = s.proof.Counter, s.from, time.Now()
-	n.is.Version, n.is.Platform = clipped(s.proof.Version), clipped(s.proof.Platform)
+	n.is.Version, n.is.Platform = shared(clipped(s.proof.Version)), shared(clipped(s.proof.Platform))
 	if !n.member() {
 		f.Changed()
 	}
@@ -203,7 +214,7 @@ func at(p edge.Position) edge.Position {
 	if len(p.Epoch) > 64 || len(p.Digest) > 64 {
 		return edge.Position{}
 	}
-	return p
+	return edge.Position{Epoch: shared(p.Epoch), Revision: p.Revision, Digest: shared(p.Digest)}
 }
 
 // tell has the feed lead to what the node is to have by now, and hear m, unless that is nil.

@@ -199,12 +199,15 @@ func TestThreeHundredNodesConvergeAtOnce(t *testing.T) {
 		m.join = join
 		machines[i] = m
 		coming.Go(func() {
-			conn, _, err := m.dial(h)
-			if err != nil {
-				t.Error(err)
-				return
+			for range 10 { // as a node does whose hub has too much to do
+				conn, _, err := m.dial(h)
+				if err == nil {
+					m.stay(conn)
+					return
+				}
+				t.Log(err)
 			}
-			m.stay(conn)
+			t.Errorf("%s does not get in", m.name)
 		})
 	}
 	coming.Wait()

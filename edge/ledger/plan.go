@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/functions"
@@ -39,9 +41,11 @@ func (l *Ledger) Plan(ctx context.Context, since int64) (p Plan, err error) {
 		if p.Functions, err = viewPlaced(ctx, tx); err != nil {
 			return err
 		}
-		if p.Nodes, err = viewNodes(ctx, tx, `changed > $1 ORDER BY id`, since); err != nil {
+		// With ORDER BY id SQLite would look at all nodes, in that order.
+		if p.Nodes, err = viewNodes(ctx, tx, `changed > $1`, since); err != nil {
 			return err
 		}
+		slices.SortFunc(p.Nodes, func(x, y edge.Node) int { return strings.Compare(x.ID, y.ID) })
 		if p.Removals, err = viewRemovals(ctx, tx); err != nil {
 			return err
 		}

@@ -26,10 +26,10 @@ const (
 )
 
 // begin starts a rollout of the function's new current revision.
-func (e *entry) begin(r edge.Rollout, removes int) error {
+func (e *entry) begin(r edge.Rollout, removing int) error {
 	r = edge.Rollout{
 		ID: e.t.bump(), Function: e.name, From: e.revision, To: e.result.Revision,
-		Selector: r.Selector, Stages: r.Stages, Gate: r.Gate, Why: r.Why,
+		Selector: r.Selector, Stages: r.Stages, Gate: r.Gate,
 		State: edge.Rolling, Since: e.t.now, By: e.in.By, Begun: e.t.now,
 	}
 	body, err := json.Marshal(r)
@@ -37,7 +37,7 @@ func (e *entry) begin(r edge.Rollout, removes int) error {
 		return err
 	}
 	_, err = e.t.Exec(`INSERT INTO rollouts (id, function, before, over, removes, body) VALUES ($1, $2, $3, $4, $5, $6)`,
-		r.ID, r.Function, string(r.From), false, removes, string(body))
+		r.ID, r.Function, string(r.From), false, removing, string(body))
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,8 @@ func (e *entry) begin(r edge.Rollout, removes int) error {
 		return err
 	}
 	e.result.Rollout = &r
-	return e.t.audit(e.in.who(), "rollout.begin", rolloutName(r.ID), fmt.Sprintf("%s from %s to %s in %d stages", r.Function, short(r.From), short(r.To), len(r.Stages)))
+	return e.t.audit(e.in.who(), "rollout.begin", rolloutName(r.ID),
+		fmt.Sprintf("%s from %s to %s in %d stages", r.Function, short(r.From), short(r.To), len(r.Stages)))
 }
 
 func rolloutName(id int64) string { return fmt.Sprintf("rollout/%d", id) }
@@ -71,7 +72,7 @@ type Steering func(r edge.Rollout) (next edge.Rollout, changed bool)
 // is over.
 func (l *Ledger) Steer(id int64, who Who, fn Steering) (r edge.Rollout, at edge.Position, err error) {
 	err = l.update(func(t *tx) error {
-		was, removes, err := t.rollout(`id = $1`, id)
+		was, removing, err := t.rollout(`id = $1`, id)
 		if err != nil {
 			return err
 		}
@@ -84,7 +85,7 @@ func (l *Ledger) Steer(id int64, who Who, fn Steering) (r edge.Rollout, at edge.
 			return nil
 		}
 		r = t.successor(was, next)
-		err = t.steer(was, r, removes, who)
+		err = t.steer(was, r, removing, who)
 		at = t.at
 		return err
 	})

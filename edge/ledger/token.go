@@ -142,9 +142,9 @@ func (t *tx) drop(query, key string, who Who, action, object string) error {
 // touched: so a node whose answer was lost can come again.
 //
 // The errors are [ErrNoToken], [ErrWrongSecret], [ErrBurnt], [ErrExpired], [ErrUsedUp],
-// [ErrRevoked], [ErrInvalid], and [ErrConflict] if another node has the name. The audit log has who
-// joined and each wrong secret, of which a token suffers few; the rest is for the
-// caller to note.
+// [ErrRevoked], [ErrInvalid], and [ErrConflict] if another node has the name. The
+// audit log has who joined and each wrong secret, of which a token suffers few; the
+// rest is for the caller to note.
 func (l *Ledger) Join(p edge.Proof, address string) (n edge.Node, err error) {
 	var refused error
 	err = l.together(func(t *tx) error {
@@ -196,7 +196,8 @@ func (t *tx) join(p edge.Proof, address string) (n edge.Node, err error) {
 	if err := t.putNode(n); err != nil {
 		return n, err
 	}
-	return n, t.audit(Who{"node/" + n.Name, address}, "node.join", "node/"+n.Name, fmt.Sprintf("%s as %s, with token %s of %s", n.ID, n.Standing, k.ID, k.By))
+	return n, t.audit(Who{"node/" + n.Name, address}, "node.join", "node/"+n.Name,
+		fmt.Sprintf("%s as %s, with token %s of %s", n.ID, n.Standing, k.ID, k.By))
 }
 
 // newcomer returns the node that the proof is of, with what the token gives it.

@@ -56,12 +56,28 @@ func TestAFleetThatComesBackAtOnceComesSpread(t *testing.T) {
 	}
 }
 
-func TestTheWindowDoublesUpToTwoMinutesAndBeginsAnewAfterAMinute(t *testing.T) {
+func TestWhoComesWhileTheHubIsStartingIsBackIn30Seconds(t *testing.T) {
+	const down = 5 * time.Second
+	random := rand.New(rand.NewPCG(3, 4))
+	for range fleet {
+		b := link.Backoff{Random: random.Float64}
+		at := b.Next(time.Hour, 0)
+		if at < down {
+			at += b.Next(0, 0)
+		}
+		if at > 30*time.Second {
+			t.Fatalf("a node is back %v after the hub went, which was away for %v", at, down)
+		}
+	}
+}
+
+func TestTheWindowComesTwiceAndThenDoublesUpToTwoMinutesAndBeginsAnewAfterAMinute(t *testing.T) {
 	b := link.Backoff{Random: func() float64 { return 0.5 }}
 	for i, step := range []struct {
 		lasted, asked, want time.Duration // the window is twice that
 	}{
 		{0, 0, 10 * time.Second},
+		{0, 0, 10 * time.Second}, // the hub was starting
 		{0, 0, 20 * time.Second},
 		{time.Second, 0, 40 * time.Second}, // has mended nothing
 		{59 * time.Second, 0, time.Minute},
@@ -70,6 +86,7 @@ func TestTheWindowDoublesUpToTwoMinutesAndBeginsAnewAfterAMinute(t *testing.T) {
 		{0, 1000 * time.Hour, time.Hour + time.Minute},
 		{0, -time.Hour, time.Minute},
 		{time.Minute, 0, 10 * time.Second},
+		{time.Second, 0, 10 * time.Second},
 		{time.Second, 0, 20 * time.Second},
 	} {
 		if got := b.Next(step.lasted, step.asked); got != step.want {

@@ -19,7 +19,7 @@ const (
 	silence   = edge.BeatTime * 5 / 2 // after which a session ends
 	writeTime = 20 * time.Second      // for one message to be taken by the network
 	parting   = time.Second           // between the wish to close and the closed socket
-	queueMax  = 1 << 20               // bytes that wait to be sent
+	queueMax  = 4 << 20               // bytes that wait to be sent
 	entryCost = 64                    // bytes that each of them counts more than it has
 	reasonMax = 123                   // bytes of a reason, by RFC 6455
 	sealedMax = edge.MaxMessage + overhead

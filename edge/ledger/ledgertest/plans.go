@@ -1,6 +1,7 @@
 package ledgertest
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
@@ -11,13 +12,14 @@ import (
 )
 
 var plans = map[string]func(*testing.T, Place){
-	"A plan has what nodes run and what they ran before": testPlan,
-	"A plan has the nodes that have changed since":       testPlanNodes,
-	"A selector stays until another is given":            testSelector,
-	"A signature belongs to a revision":                  testSignature,
-	"What was purged is remembered for those away":       testPurged,
-	"Whether what was taken away was meant is known":     testConfirmed,
-	"An epoch that was given up is remembered":           testEpochs,
+	"A plan has what nodes run and what they ran before":  testPlan,
+	"A plan has the nodes that have changed since":        testPlanNodes,
+	"A selector stays until another is given":             testSelector,
+	"A signature belongs to a revision":                   testSignature,
+	"What was purged is remembered for those away":        testPurged,
+	"Whether what was taken away was meant is known":      testConfirmed,
+	"An epoch that was given up is remembered":            testEpochs,
+	"What was taken away too long ago is not vouched for": testForgotten,
 }
 
 func plan(t *testing.T, l *ledger.Ledger, since int64) ledger.Plan {
@@ -214,5 +216,23 @@ func testEpochs(t *testing.T, place Place) {
 	}
 	if got := p.Functions[0].Revision; got != functions.Revision("a1") {
 		t.Errorf("f is at %q, want a1", got)
+	}
+}
+
+func testForgotten(t *testing.T, place Place) {
+	l := place.open(t)
+	hall := join(t, l, "hall")[0]
+	first := position(t, l).Revision
+	for i := range 1005 {
+		if _, err := l.SetLabels(hall.ID, map[string]string{"i": fmt.Sprint(i)}, true, ada); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removals := plan(t, l, 0).Removals
+	if len(removals.List) != 1000 || removals.Since != first+5 {
+		t.Errorf("%d are known since %d, want 1,000 since %d", len(removals.List), removals.Since, first+5)
+	}
+	if removals.Confirmed(hall.ID, first+4) || !removals.Confirmed(hall.ID, first+5) {
+		t.Error("only what came after that can be vouched for")
 	}
 }
