@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,18 +98,16 @@ func (h *hubProcess) sedge(t *testing.T, stdin string, args ...string) told {
 // A pi is a sedge-agent in a process of its own: a node of the fleet.
 type pi struct {
 	process
-	name string
-	dir  string
+	name   string
+	dir    string
+	broker *mqtttest.Broker
 }
 
-// A home is a hub, its nodes, and a broker that they share: each speaks to it below a
-// topic of its own, which is its name.
+// A home is a hub and its nodes, each with a broker.
 type home struct {
 	hub    *hubProcess
 	proxy  *mqtttest.Proxy // between the nodes and the hub
 	client *client.Client
-	broker *mqtttest.Broker
-	doors  map[string]string // node → URL of its door to the broker
 	pis    []*pi
 	ears   *ears
 	pokes  atomic.Int64
@@ -120,25 +117,14 @@ type home struct {
 func newHome(t *testing.T, nodes int, labels func(i int) string) *home {
 	t.Helper()
 	t.Cleanup(func() { awaitNoOrphans(t) }) // once all else has ended
-	h := &home{hub: newHub(t), doors: map[string]string{}}
+	h := &home{hub: newHub(t), ears: newEars()}
 	h.proxy = mqtttest.StartProxy(t, h.hub.addr)
-	var doors strings.Builder
-	var names []string
-	for i := range nodes {
-		name, addr := fmt.Sprintf("pi-%02d", i), freeAddress(t)
-		_, port, _ := net.SplitHostPort(addr)
-		fmt.Fprintf(&doors, "listener %s 127.0.0.1\nmount_point %s/\n", port, name)
-		h.doors[name] = "mqtt://" + addr
-		names = append(names, name)
-	}
-	h.broker = mqtttest.Start(t, mqtttest.Options{NoDelay: true, MaxQueued: -1, Config: doors.String()})
-	h.ears = newEars(t, h.broker.Addr())
 	h.client = h.hub.client(t)
-	for i, name := range names {
-		h.join(t, name, labels(i))
+	for i := range nodes {
+		h.join(t, fmt.Sprintf("pi-%02d", i), labels(i))
 	}
-	for _, name := range names {
-		h.awaitConnected(t, name)
+	for _, p := range h.pis {
+		h.awaitConnected(t, p.name)
 	}
 	return h
 }
@@ -146,7 +132,8 @@ func newHome(t *testing.T, nodes int, labels func(i int) string) *home {
 // join has a new node join and starts it.
 func (h *home) join(t *testing.T, name, labels string) *pi {
 	t.Helper()
-	p := &pi{name: name, dir: filepath.Join(t.TempDir(), name)}
+	p := &pi{name: name, dir: filepath.Join(t.TempDir(), name), broker: mqtttest.Start(t, mqtttest.Options{NoDelay: true})}
+	h.ears.listen(t, name, p.broker.Addr())
 	made := h.hub.sedge(t, "", "token", "create", "--labels", labels, "-o", "name")
 	if made.code != 0 {
 		t.Fatalf("token create: %+v", made)
@@ -168,7 +155,7 @@ func (h *home) join(t *testing.T, name, labels string) *pi {
 func (h *home) run(t *testing.T, p *pi) {
 	t.Helper()
 	p.process = process{program: agentProgram, log: p.dir + ".log"}
-	p.args = []string{"--data-dir", p.dir, "--node-name", p.name, "--mqtt", h.doors[p.name],
+	p.args = []string{"--data-dir", p.dir, "--node-name", p.name, "--mqtt", p.broker.URL(),
 		"--http-listen", "off", "--ops-listen", "off", "--pods", "off", "--log-format", "text"}
 	p.start(t)
 	t.Cleanup(func() {
@@ -230,31 +217,35 @@ func function(manifest string) (functions.Function, error) {
 // ears hear what functions say on every node. Their methods may be called from several
 // goroutines.
 type ears struct {
-	client mqtt.Client
+	mouths map[string]mqtt.Client // by node; written before any is used
 	mu     sync.Mutex
 	heard  map[string]map[int]map[string]int // node → number of the poke → function → version; guarded by mu
 	alarms map[string]int                    // node → messages on alarm; guarded by mu
 }
 
-func newEars(t *testing.T, broker string) *ears {
-	t.Helper()
-	e := &ears{heard: map[string]map[int]map[string]int{}, alarms: map[string]int{}}
-	e.client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + broker).SetClientID("ears").SetOrderMatters(false))
-	if token := e.client.Connect(); token.Wait() && token.Error() != nil {
-		t.Fatal(token.Error())
-	}
-	t.Cleanup(func() { e.client.Disconnect(100) })
-	if token := e.client.SubscribeMultiple(map[string]byte{"+/out/+": 1, "+/alarm": 1}, func(_ mqtt.Client, m mqtt.Message) { e.hear(m) }); token.Wait() && token.Error() != nil {
-		t.Fatal(token.Error())
-	}
-	return e
+func newEars() *ears {
+	return &ears{mouths: map[string]mqtt.Client{}, heard: map[string]map[int]map[string]int{}, alarms: map[string]int{}}
 }
 
-func (e *ears) hear(m mqtt.Message) {
-	node, what, _ := strings.Cut(m.Topic(), "/")
+// listen hears what functions say at the broker of a node.
+func (e *ears) listen(t *testing.T, node, broker string) {
+	t.Helper()
+	c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + broker).SetClientID("ears"))
+	if token := c.Connect(); token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	t.Cleanup(func() { c.Disconnect(100) })
+	hear := func(_ mqtt.Client, m mqtt.Message) { e.hear(node, m) }
+	if token := c.SubscribeMultiple(map[string]byte{"out/+": 1, "alarm": 1}, hear); token.Wait() && token.Error() != nil {
+		t.Fatal(token.Error())
+	}
+	e.mouths[node] = c
+}
+
+func (e *ears) hear(node string, m mqtt.Message) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if what == "alarm" {
+	if m.Topic() == "alarm" {
 		e.alarms[node]++
 		return
 	}
@@ -291,8 +282,8 @@ func (e *ears) alarmed() map[string]int {
 // poke says something to every function of every node, and returns the number of it.
 func (h *home) poke() int {
 	n := int(h.pokes.Add(1))
-	for name := range h.doors {
-		h.ears.client.Publish(name+"/in/poke", 1, false, fmt.Sprintf(`{"n":%d}`, n))
+	for _, mouth := range h.ears.mouths {
+		mouth.Publish("in/poke", 1, false, fmt.Sprintf(`{"n":%d}`, n))
 	}
 	return n
 }

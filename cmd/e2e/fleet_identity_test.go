@@ -95,10 +95,9 @@ func TestFleetACopiedCardIsFencedAndApprovalMendsIt(t *testing.T) {
 	h.runsEverywhere(t, "lamp", 1, first.Revision)
 	original := h.pis[0]
 	original.kill(t)
-	clone := &pi{name: original.name, dir: copied(t, original.dir)}
+	clone := &pi{name: original.name, dir: copied(t, original.dir), broker: mqtttest.Start(t, mqtttest.Options{})} // in another house
 	original.start(t)
 	h.awaitConnected(t, original.name)
-	h.doors[original.name], clone.process.env = mqtttest.Start(t, mqtttest.Options{}).URL(), nil // a card in another house
 	h.run(t, clone)
 	awaitFor(t, 30*time.Second, "the node to be fenced", func() error {
 		if n, err := h.client.Node(t.Context(), original.name); err != nil || n.Standing != edge.Fenced || n.Connected {
