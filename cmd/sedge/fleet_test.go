@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,7 +52,10 @@ func background(ts *testscript.TestScript, cmd *exec.Cmd) {
 }
 
 func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
-	addr := freeAddress(ts)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	addr := l.Addr().String()
+	ts.Check(l.Close())
 	dir := ts.MkAbs("hub")
 	background(ts, other(ts, "sedge-hub", "--data-dir", dir, "--listen", addr))
 	ts.Setenv("SEDGE_HUB_URL", "https://"+addr)

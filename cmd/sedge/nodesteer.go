@@ -28,7 +28,7 @@ func newNodeSteer(sh *shell, verb, short, done string, do func(*client.Client, c
 func (sh *shell) steerNodes(ctx context.Context, names []string, done string, do func(*client.Client, context.Context, string) (edge.Node, error)) error {
 	var all []edge.Node
 	for _, name := range names {
-		err := sh.ask(ctx, "", func(c *client.Client) error {
+		err := sh.askNode(ctx, name, func(c *client.Client) error {
 			n, err := do(c, ctx, name)
 			all = append(all, n)
 			return err
