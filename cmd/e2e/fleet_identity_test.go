@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,13 +19,8 @@ import (
 func copied(t *testing.T, from string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), filepath.Base(from))
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
-	for _, dir := range []string{to, filepath.Join(to, "hub")} {
-		if err := os.Chmod(dir, 0o700); err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Fatal(err)
-		}
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil { // the rights of the keys too
+		t.Fatalf("copy %s: %v\n%s", from, err, out)
 	}
 	return to
 }
