@@ -231,7 +231,6 @@ func (h *Hub) arrive(ctx context.Context, at *fleet.Remote, position edge.Positi
 // told returns what became of a function, and how far that has got.
 func (h *Hub) told(r ledger.Result) edge.Change {
 	c := r.Change
-	c.Rollout = r.Rollout
 	c.Spread = h.Fleet.Spread()[c.Function]
 	return c
 }
