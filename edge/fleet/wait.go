@@ -66,6 +66,12 @@ func (f *Fleet) WaitAt(ctx context.Context, id string, at edge.Position) error {
 	})
 }
 
+// Awake waits until the fleet has read the ledger, which Run does first: before, it knows
+// of no node. The error is that of ctx.
+func (f *Fleet) Awake(ctx context.Context) error {
+	return f.wait(ctx, func() (bool, error) { return f.plan != nil, nil })
+}
+
 // wait waits until done, which is called with Fleet.mu held, says true or fails.
 func (f *Fleet) wait(ctx context.Context, done func() (bool, error)) error {
 	f.mu.Lock()
