@@ -73,7 +73,7 @@ func (l *Ledger) Exchange(n News) (h Heard, err error) {
 		if h.Replicas, err = t.replicas(); err != nil {
 			return err
 		}
-		h.Seen, err = t.sightingsSince(n.Since)
+		h.Seen, err = t.sightingsSince(n.Since, n.Of.ID)
 		return err
 	})
 	if err != nil {
@@ -189,8 +189,8 @@ func (t *tx) replicas() (list []Replica, err error) {
 	return list, rows.Err()
 }
 
-func (t *tx) sightingsSince(since int64) (list []Sighting, err error) {
-	rows, err := t.Query(`SELECT node, replica, counter, body FROM sightings WHERE changed > $1`, since)
+func (t *tx) sightingsSince(since int64, but string) (list []Sighting, err error) {
+	rows, err := t.Query(`SELECT node, replica, counter, body FROM sightings WHERE changed > $1 AND replica <> $2`, since, but)
 	if err != nil {
 		return nil, err
 	}
