@@ -19,6 +19,9 @@ CLUSTER        = cmd/e2e/cluster
 CLUSTER_PARTS  = . ./node ./pause ./testapp
 CLUSTER_SUITES = ./functions/pod ./edge/cluster ./installer/k3s
 
+# How many nodes make bench-hub simulates.
+NODES ?= 10000
+
 # How often make chaos kills, and how long make fuzz tries each target.
 CYCLES   ?= 200
 FUZZTIME ?= 30s
@@ -95,6 +98,11 @@ bench: build cross ## Measure against a bare echo and write BENCHMARKS.md.
 	$(DEPS) $(BROKER)
 	$(BUILD) -o bin/ ./cmd/e2e/bench
 	bin/bench
+
+.PHONY: bench-hub
+bench-hub: ## Measure a hub with NODES simulated nodes and write it into BENCHMARKS.md.
+	$(BUILD) -o bin/ ./cmd/e2e/bench ./cmd/sedge-hub
+	bin/bench -only hub -nodes $(NODES)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME.

@@ -93,6 +93,7 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 	if p.listener, err = service.Listen("people and nodes", o.listen, "choose another: --listen :8443"); err != nil {
 		return nil, err
 	}
+	conf.DynamicRecordSizingDisabled = true // nobody can do anything with the beginning of a message
 	p.listener = tls.NewListener(p.listener, conf)
 	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Logger: lg.With("part", "fleet")})
 	p.hub, err = hub.New(hub.Config{
@@ -178,12 +179,20 @@ func (p *program) banner(w io.Writer) {
 	fmt.Fprint(w, "\n  sedge token create      # one line to paste on a node\n\n")
 }
 
-// Run serves until ctx is done; then it ends within ten seconds and returns nil. It is
-// called once.
+// Run serves until ctx is done; then it ends within ten seconds, the API before the links
+// to the nodes, which its last answers may need, and returns nil. It is called once.
 func (p *program) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.fleet.Run(ctx) })
-	g.Go(func() error { return p.hub.Serve(ctx, p.listener) })
+	links, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g.Go(func() error { return p.fleet.Run(links) })
+	g.Go(func() error {
+		defer stop()
+		if p.fleet.Ready(ctx) != nil { // who dials meanwhile waits that long, rather than to be sent away
+			return nil
+		}
+		return p.hub.Serve(ctx, p.listener)
+	})
 	return errors.Join(g.Wait(), p.close())
 }
 

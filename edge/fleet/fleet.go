@@ -156,6 +156,11 @@ func (f *Fleet) ready(on bool) {
 	f.changedLocked()
 }
 
+// Ready waits until nodes are let in. The error is that of ctx.
+func (f *Fleet) Ready(ctx context.Context) error {
+	return f.wait(ctx, func() (bool, error) { return f.running.Load(), nil })
+}
+
 // Check says whether nodes are let in, and whether the hub knows less than they do.
 func (f *Fleet) Check() edge.Check {
 	c := edge.Check{Name: "fleet", OK: f.running.Load()}

@@ -66,10 +66,13 @@ func (f *Fleet) WaitAt(ctx context.Context, id string, at edge.Position) error {
 	})
 }
 
-// Awake waits until the fleet has read the ledger, which Run does first: before, it knows
-// of no node. The error is that of ctx.
-func (f *Fleet) Awake(ctx context.Context) error {
-	return f.wait(ctx, func() (bool, error) { return f.plan != nil, nil })
+// WaitFor waits until the fleet knows what the ledger held at a position, so that what it
+// says of nodes and functions is of then or later. The error is that of ctx.
+func (f *Fleet) WaitFor(ctx context.Context, at edge.Position) error {
+	return f.wait(ctx, func() (bool, error) {
+		hub := f.hubAtLocked()
+		return hub.Epoch == at.Epoch && hub.Revision >= at.Revision, nil
+	})
 }
 
 // wait waits until done, which is called with Fleet.mu held, says true or fails.

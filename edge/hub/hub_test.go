@@ -1,18 +1,13 @@
 package hub_test
 
 import (
-	"context"
-	"errors"
-	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/client"
@@ -20,133 +15,6 @@ import (
 	"github.com/sedge-iot/sedge/edge/ledger"
 	"github.com/sedge-iot/sedge/functions"
 )
-
-const token = "the-token-of-these-tests"
-
-// A house is a hub that serves on loopback, with its node and a client.
-type house struct {
-	*node
-	hub    *hub.Hub
-	ledger *ledger.Ledger
-	client *client.Client
-	url    string
-	addr   string
-	end    func() error // ends Serve and returns what it returned
-}
-
-func build(t testing.TB, n *node, dir string) *house {
-	t.Helper()
-	l, err := ledger.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	h, err := hub.New(hub.Config{
-		Ledger: l, Node: n, Name: "here", Version: "v1.2.3", Token: token,
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			io.WriteString(w, "sedge_up 1\n")
-		}),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &house{node: n, hub: h, ledger: l}
-}
-
-// open serves the hub until the test ends.
-func (h *house) open(t testing.TB) *house {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- h.hub.Serve(ctx, ln) }() // awaited by end
-	h.end = func() error {
-		stop()
-		err := <-done
-		done <- err
-		return err
-	}
-	h.addr = ln.Addr().String()
-	h.url = "http://" + h.addr
-	h.client = client.New(h.url, token)
-	h.client.User = "ada"
-	t.Cleanup(func() {
-		h.client.Close()
-		if err := h.end(); err != nil {
-			t.Errorf("Serve = %v, want nil", err)
-		}
-	})
-	until(t, "the hub is ready", func() bool {
-		return !slices.ContainsFunc(h.Checks(), func(c edge.Check) bool { return c.OK }) || h.client.Ready(t.Context()) == nil
-	})
-	return h
-}
-
-func serve(t testing.TB) *house {
-	t.Helper()
-	return build(t, newNode(), t.TempDir()).open(t)
-}
-
-// until polls for what another goroutine brings about.
-func until(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(10 * time.Second)
-	for !is() {
-		select {
-		case <-tick.C:
-		case <-late:
-			t.Fatalf("%s: not within 10 s", what)
-		}
-	}
-}
-
-const manifest = `apiVersion: sedge.dev/v1
-kind: Function
-metadata: {name: NAME}
-spec:
-  runtime: javascript
-  source: {path: index.js}
-  triggers:
-  - mqtt: {topic: "a/{device}"}
-`
-
-func function(t testing.TB, name, code string) functions.Function {
-	t.Helper()
-	m, err := functions.Parse("function.yaml", []byte(strings.Replace(manifest, "NAME", name, 1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := functions.New(m, code)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-func (h *house) deploy(t testing.TB, name, code string) edge.Change {
-	t.Helper()
-	c, err := h.client.Deploy(t.Context(), function(t, name, code), client.DeployOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// wantCode fails unless err is the API's error of that kind.
-func wantCode(t testing.TB, what string, err error, want edge.Code) *edge.Error {
-	t.Helper()
-	e, ok := errors.AsType[*edge.Error](err)
-	if !ok || e.Code != want {
-		t.Fatalf("%s = %v (%T), want the code %s", what, err, err, want)
-	}
-	return e
-}
 
 func TestServeRefusesToListenBeyondThisMachine(t *testing.T) {
 	ln, err := net.Listen("tcp", "0.0.0.0:0")
@@ -170,9 +38,8 @@ func TestTheNodeIsGivenWhatTheLedgerHoldsAndLosesTheRest(t *testing.T) {
 	if _, err := h.ledger.SetEnabled("off", false, ledger.Intent{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Put(t.Context(), edge.Definition{Function: function(t, "stray", "1"), Enabled: true}); err != nil {
-		t.Fatal(err)
-	}
+	n.defined["stray"] = edge.Definition{Function: function(t, "stray", "1"), Enabled: true}
+	n.synced.Functions = []edge.Ref{{Name: "stray", Revision: n.defined["stray"].Function.Revision, Enabled: true}}
 	h.open(t)
 
 	list, err := h.client.Functions(t.Context())
@@ -202,7 +69,7 @@ func TestTheTokenIsMadeOnceAndOnlyItsOwnerMayReadIt(t *testing.T) {
 	var log strings.Builder
 	open := func() string {
 		t.Helper()
-		h, err := hub.New(hub.Config{Node: newNode(), TokenFile: file, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		h, err := hub.New(hub.Config{TokenFile: file, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,11 +102,11 @@ func TestATokenFileThatHoldsNoneIsRefused(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := hub.New(hub.Config{Node: newNode(), TokenFile: file, Logger: slog.New(slog.DiscardHandler)}); err == nil {
+		if _, err := hub.New(hub.Config{TokenFile: file, Logger: slog.New(slog.DiscardHandler)}); err == nil {
 			t.Errorf("New took the token %q", text)
 		}
 	}
-	if _, err := hub.New(hub.Config{Node: newNode(), Logger: slog.New(slog.DiscardHandler)}); err == nil {
+	if _, err := hub.New(hub.Config{Logger: slog.New(slog.DiscardHandler)}); err == nil {
 		t.Error("New made a hub that asks for no token")
 	}
 }
@@ -275,18 +142,17 @@ func TestWhatIsUnderWayIsFinishedWhenTheHubEnds(t *testing.T) {
 	}
 }
 
-func TestAChangeThatIsNotRecordedIsTakenBackAtTheNode(t *testing.T) {
+func TestAChangeThatIsNotRecordedReachesNoNode(t *testing.T) {
 	h := serve(t)
 	good := h.deploy(t, "f", "1")
-	h.onPut = func() {
-		h.onPut = nil
+	h.onTry = func() {
 		if err := h.ledger.Close(); err != nil {
 			t.Error(err)
 		}
 	}
 	_, err := h.client.Deploy(t.Context(), function(t, "f", "2"), client.DeployOptions{})
 	wantCode(t, "Deploy", err, edge.Internal)
-	if on := h.defined["f"].Function.Revision; on != good.Revision {
-		t.Errorf("the node has %s, want %s again", on.Short(), good.Revision.Short())
+	if on := h.has("f").Function.Revision; on != good.Revision {
+		t.Errorf("the node has %s, want %s still", on.Short(), good.Revision.Short())
 	}
 }

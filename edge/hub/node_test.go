@@ -15,9 +15,8 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// node is a hub.Node that keeps everything in maps. Code that holds BROKEN does
-// not load; a function fails for the payload "fail" and makes the node panic
-// for the payload "panic".
+// node is a member.Agent that keeps everything in maps. Code that holds BROKEN does
+// not load; a function fails for the payload "fail", and the node itself for "break".
 type node struct {
 	mu      sync.Mutex // guards all below
 	defined map[string]edge.Definition
@@ -30,45 +29,98 @@ type node struct {
 	follow  int           // how many are following
 	invoked chan struct{} // gets a token when a run is held
 	release chan struct{} // ends a run that is held
-	onPut   func()        // or nil
+	onTry   func()        // or nil
+	synced  edge.Synced
+	reports map[string]edge.FunctionReport // what differs from what is told of a function that rests
 	checks  []edge.Check
 	quota   int // bytes of all values of a function
 }
 
 func newNode() *node {
 	return &node{
-		defined: map[string]edge.Definition{}, waiting: map[string]int{}, state: map[string]map[string]edge.StateEntry{},
+		defined: map[string]edge.Definition{}, waiting: map[string]int{}, reports: map[string]edge.FunctionReport{}, state: map[string]map[string]edge.StateEntry{},
 		spoken: make(chan struct{}), invoked: make(chan struct{}, 1), release: make(chan struct{}), quota: 1 << 20,
 		checks: []edge.Check{{Name: "broker", OK: true}, {Name: "store", OK: true}},
 	}
 }
 
-func (n *node) Put(ctx context.Context, d edge.Definition) error {
-	if strings.Contains(d.Function.Code, "BROKEN") {
-		return &edge.Error{Code: edge.Invalid, Message: d.Function.Name() + " does not load: line 1"}
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.defined[d.Function.Name()] = d
-	if n.onPut != nil {
-		n.onPut()
+func loads(f functions.Function) *edge.Error {
+	if strings.Contains(f.Code, "BROKEN") {
+		return &edge.Error{Code: edge.Invalid, Message: f.Name() + " does not load: line 1"}
 	}
 	return nil
 }
 
-func (n *node) Remove(ctx context.Context, name string, purge bool) (int, error) {
+func (n *node) Try(ctx context.Context, f functions.Function) error {
+	n.mu.Lock()
+	onTry := n.onTry
+	n.mu.Unlock()
+	if onTry != nil {
+		onTry()
+	}
+	if err := loads(f); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (n *node) Synced() edge.Synced {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.defined[name]; !ok {
-		return 0, n.missing(name)
+	return n.synced
+}
+
+func (n *node) Apply(ctx context.Context, put []edge.Definition, remove []edge.Removal, next edge.Synced) (unfit []edge.Unfit, discarded map[string]int, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	discarded = map[string]int{}
+	for _, d := range put {
+		name := d.Function.Name()
+		if d.Function.Code == "" { // it is here already
+			was := n.defined[name]
+			d.Function = was.Function
+		}
+		if err := loads(d.Function); err != nil {
+			unfit = append(unfit, edge.Unfit{Name: name, Revision: d.Function.Revision, Error: err})
+			continue
+		}
+		n.defined[name] = d
 	}
-	delete(n.defined, name)
-	if purge {
-		delete(n.state, name)
+	for _, r := range remove {
+		delete(n.defined, r.Name)
+		if r.Purge {
+			delete(n.state, r.Name)
+		}
+		discarded[r.Name] = n.waiting[r.Name]
+		delete(n.waiting, r.Name)
 	}
-	discarded := n.waiting[name]
-	delete(n.waiting, name)
-	return discarded, nil
+	next.Unfit = unfit
+	n.synced = next
+	return unfit, discarded, nil
+}
+
+func (n *node) Reports() (list []edge.FunctionReport) {
+	for _, s := range n.Functions() {
+		n.mu.Lock()
+		r := n.reports[s.Name]
+		n.mu.Unlock()
+		r.Name, r.Waiting = s.Name, s.Waiting
+		if r.Revision == "" {
+			r.Revision = s.Revision
+		}
+		if r.Phase == "" {
+			r.Phase = s.Phase
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// has returns a function as the node has it.
+func (n *node) has(name string) edge.Definition {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.defined[name]
 }
 
 func (n *node) missing(name string) error {
@@ -95,8 +147,6 @@ func (n *node) Functions() []edge.FunctionStatus {
 
 func (n *node) Invoke(ctx context.Context, name string, in edge.Invoke) (edge.Invoked, error) {
 	switch string(in.Payload) {
-	case "panic":
-		panic("a secret of the house")
 	case "break":
 		return edge.Invoked{}, fmt.Errorf("a secret of the house")
 	case "fail":

@@ -162,7 +162,7 @@ func (h *Hub) dispatch(routes map[string]route) http.HandlerFunc {
 func (h *Hub) awake(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, statusTime)
 	defer stop()
-	if h.Fleet.Awake(ctx) != nil {
+	if h.Fleet.Ready(ctx) != nil {
 		return &edge.Error{Code: edge.Unavailable, Message: "the hub has only just started", Hint: "try again"}
 	}
 	return nil

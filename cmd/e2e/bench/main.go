@@ -38,6 +38,7 @@ type options struct {
 	nodes   int           // of the hub
 	storms  int           // restarts of the hub
 	window  float64       // share of the usual time that nodes take to come back
+	short   bool          // a hub is only seen to work: no profiles, no rests
 }
 
 func run(ctx context.Context, args []string) error {
@@ -46,8 +47,8 @@ func run(ctx context.Context, args []string) error {
 		return runLoad(ctx, os.Stdin, os.Stdout)
 	case len(args) == 2 && args[0] == "echo":
 		return runEcho(ctx, args[1])
-	case len(args) == 1 && args[0] == "herd":
-		return runHerd(ctx, os.Stdin, os.Stdout)
+	case len(args) == 1 && args[0] == "fleet":
+		return runFleet(ctx, os.Stdin, os.Stdout)
 	}
 	o := options{window: 1}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
