@@ -28,6 +28,7 @@ type Scale struct {
 	Simulation        int64  // bytes resident of the process of all nodes
 
 	Join    Effort
+	Deploys Deploys // to one node, of a hub of its own
 	Pushes  []Push
 	Idle    Quiet
 	Storms  []Storm

@@ -36,6 +36,9 @@ func measureHub(ctx context.Context, o options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Deploys, err = measureDeploys(ctx, o, dir); err != nil {
+		return nil, err
+	}
 	return s.markdown(), nil
 }
 
@@ -57,6 +60,7 @@ func (s *Scale) goals() []goal {
 		most("a change", "a change of 10 kB to all, until the last has said to have it", "%.2f s", 1, s.pushed().Seconds()),
 		most("a restart", "all back after a restart of the hub", "%.1f s", 30, back.Seconds()),
 		most("a restart", "dials in the busiest tenth of a second of that, against the mean", "%.2f×", 3, crowd),
+		most("", "from `sedge deploy` to the function running on a connected node, median of 50", "%.2f s", 1, s.Deploys.Median.Seconds()),
 		most("", "an idle node to the hub", "%.3f kbit/s", 0.25, s.Idle.Up*8/1000),
 	}
 }
