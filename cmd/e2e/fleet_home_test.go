@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
@@ -78,7 +79,8 @@ type told struct {
 	code     int
 }
 
-// sedge runs a verb of the operator's command against the hub.
+// sedge runs a verb of the operator's command against the hub, and ends it when it takes
+// too long.
 func (h *hubProcess) sedge(t *testing.T, stdin string, args ...string) told {
 	t.Helper()
 	file, err := program()
@@ -86,7 +88,9 @@ func (h *hubProcess) sedge(t *testing.T, stdin string, args ...string) told {
 		t.Fatal(err)
 	}
 	var out, talk bytes.Buffer
-	c := exec.Command(file, args...)
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer stop()
+	c := exec.CommandContext(ctx, file, args...)
 	c.Env = append(os.Environ(), "SEDGE_HUB_URL="+h.url(), "SEDGE_TOKEN_FILE="+filepath.Join(h.dir, "token"), "SEDGE_HUB_CA="+filepath.Join(h.dir, "ca.crt"))
 	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(stdin), &out, &talk
 	if err := c.Run(); err != nil && c.ProcessState == nil {
