@@ -209,6 +209,13 @@ func (n *node) following(by int) {
 	n.follow += by
 }
 
+// followers returns how many are following.
+func (n *node) followers() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.follow
+}
+
 func (n *node) Steps(ctx context.Context, q edge.Query) iter.Seq[edge.Step] {
 	return func(yield func(edge.Step) bool) {
 		for line := range n.Logs(ctx, q) {
