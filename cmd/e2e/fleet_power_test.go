@@ -30,7 +30,7 @@ type trial struct {
 	revision functions.Revision // of it
 }
 
-func TestChaosABadVersionGoesBackThoughPowerDies(t *testing.T) {
+func TestFleetABadVersionGoesBackThoughPowerDies(t *testing.T) {
 	random := chance(t)
 	tr := &trial{home: newHome(t, 1, func(int) string { return "" }), random: random, version: 1, runs: 1}
 	tr.pi = tr.pis[0]
