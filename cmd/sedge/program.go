@@ -230,6 +230,9 @@ func (p *program) Run(ctx context.Context) error {
 	defer stop()
 	g.Go(func() error {
 		defer stop()
+		if p.fleet.Ready(ctx) != nil { // the node dials at once, and would be sent away
+			return nil
+		}
 		return ended("hub", p.hub.Serve(ctx, p.api))
 	})
 	g.Go(func() error { return ended("fleet", p.fleet.Run(rest)) })
