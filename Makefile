@@ -19,6 +19,9 @@ CLUSTER        = cmd/e2e/cluster
 CLUSTER_PARTS  = . ./node ./pause ./testapp
 CLUSTER_SUITES = ./functions/pod ./edge/cluster ./installer/k3s
 
+# How many nodes make bench-hub simulates.
+NODES ?= 10000
+
 # How often make chaos kills, and how long make fuzz tries each target.
 CYCLES   ?= 200
 FUZZTIME ?= 30s
@@ -37,12 +40,12 @@ demo: build ## Show a simulated home react to a function; Ctrl-C ends it.
 
 .PHONY: test
 test: ## Install what the tests need and run them all.
-	$(DEPS) $(BROKER) $(DATABASE)
+	$(DEPS) $(BROKER) $(DATABASE) strace
 	go test -timeout 10m ./...
 
 .PHONY: test-race
 test-race: ## Run all tests with the race detector.
-	$(DEPS) $(BROKER) $(DATABASE) gcc
+	$(DEPS) $(BROKER) $(DATABASE) strace gcc
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
 .PHONY: test-arm test-arm64 test-armv6
@@ -55,10 +58,11 @@ test-armv6: ## Run the unit suites for arm/v6, emulated.
 	GOARCH=arm GOARM=6 go test -exec qemu-arm-static -short -timeout 20m $(UNITS)
 
 .PHONY: chaos
-chaos: ## Kill the node, the broker, an agent at work and an upgrade, CYCLES times each, and a cluster's holder.
+chaos: ## Kill the node, the broker, an agent at work, an upgrade, and a hub with its nodes, CYCLES times each, and a cluster's holder.
 	$(DEPS) $(BROKER) strace
 	go test -count=1 -v -timeout 60m -run '^TestChaos' ./agent -kills=$(CYCLES)
 	go test -count=1 -v -timeout 60m -run '^TestChaos|^TestACluster' ./cmd/e2e -cycles=$(CYCLES) -events=10000
+	go test -count=1 -v -timeout 60m -run '^TestFleet' ./cmd/e2e -powercuts=$(CYCLES) -nodes=20 -storms=10
 	go test -count=1 -v -timeout 30m -run '^TestChaos' ./installer/upgrade -cycles=$(CYCLES)
 
 .PHONY: cluster
@@ -95,6 +99,11 @@ bench: build cross ## Measure against a bare echo and write BENCHMARKS.md.
 	$(DEPS) $(BROKER)
 	$(BUILD) -o bin/ ./cmd/e2e/bench
 	bin/bench
+
+.PHONY: bench-hub
+bench-hub: ## Measure a hub with NODES simulated nodes and write it into BENCHMARKS.md.
+	$(BUILD) -o bin/ ./cmd/e2e/bench ./cmd/sedge-hub
+	bin/bench -only hub -nodes $(NODES)
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME.

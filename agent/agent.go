@@ -82,12 +82,19 @@ type Agent struct {
 	logs    *ring[edge.LogLine]
 	work    sync.WaitGroup // starts, closings and loads of functions
 
-	changing sync.Mutex  // held while a definition is changed
+	changing turn        // held while a definition is changed
 	synced   edge.Synced // what the hub has told last; guarded by changing
 
 	mu        sync.Mutex
 	functions map[string]*function // guarded by mu; a removed one stays until its publishes are out
 }
+
+// A turn is a lock of which one place is free. It is held while the disk works, so that
+// who waits for it is idle, also in the eyes of testing/synctest, as with a mutex he is not.
+type turn chan struct{}
+
+func (t turn) Lock()   { t <- struct{}{} }
+func (t turn) Unlock() { <-t }
 
 // New returns an agent that goes on where the one before stopped: with the
 // functions, deliveries, publishes and timers that the store holds.
@@ -105,6 +112,7 @@ func New(cfg Config) (*Agent, error) {
 		trail:     newRing[edge.Step](1024),
 		logs:      newRing[edge.LogLine](1024),
 		functions: map[string]*function{},
+		changing:  make(turn, 1),
 	}
 	a.timers = newTimers(a)
 	a.own = newEar(a, cfg.Bus, false)

@@ -42,7 +42,7 @@ func (f *function) report() (r edge.FunctionReport, ours bool) {
 	t := &f.trial
 	r = edge.FunctionReport{
 		Name: f.name, Revision: f.def.Function.Revision, Runs: t.runs, Failed: t.failed, P95: t.took.quantile(0.95).Seconds(),
-		Waiting: max(f.pending-f.running, 0), Dead: dead, Bad: f.def.Bad, Error: t.err,
+		Waiting: max(f.pending-f.running, 0), Dead: dead, Bad: f.def.Bad, Error: cmp.Or(t.err, f.def.Why),
 	}
 	r.Phase, r.Reason = f.phaseLocked()
 	return r, true

@@ -47,7 +47,8 @@ const (
 // May reports whether the role allows what another one does.
 func (r Role) May(what Role) bool {
 	ranks := []Role{Viewer, Deployer, Admin}
-	return slices.Index(ranks, r) >= slices.Index(ranks, what) && slices.Contains(ranks, r)
+	needed := slices.Index(ranks, what)
+	return needed >= 0 && slices.Index(ranks, r) >= needed
 }
 
 // An Operator is somebody, or some program, with a token for the API.

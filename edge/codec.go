@@ -1,11 +1,9 @@
 package edge
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 )
 
 // ErrUnknown says that a message is of a kind that this program does not know: of a
@@ -93,13 +91,4 @@ func Decode(data []byte) (Message, error) {
 }
 
 // decodeOne reads one JSON value and nothing behind it.
-func decodeOne(data []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("something follows the JSON value")
-	}
-	return nil
-}
+func decodeOne(data []byte, v any) error { return json.Unmarshal(data, v) }

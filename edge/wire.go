@@ -193,8 +193,8 @@ type FunctionReport struct {
 	P95      float64            `json:"p95Seconds,omitempty"` // of a run
 	Waiting  int                `json:"waiting,omitempty"`
 	Dead     int                `json:"dead,omitempty"`
-	Bad      functions.Revision `json:"bad,omitempty"` // the revision that the node has given up for this one by itself
-	Error    string             `json:"error,omitempty"`
+	Bad      functions.Revision `json:"bad,omitempty"`   // the revision that the node has given up for this one by itself
+	Error    string             `json:"error,omitempty"` // of the last attempt that failed, else why Bad was given up
 }
 
 // An Away says what happened while a node had no hub, in bounded space: sums only.

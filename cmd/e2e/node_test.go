@@ -10,12 +10,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -60,18 +57,6 @@ func withScratch(run func() int) int {
 	return run()
 }
 
-// program builds sedge, once, and returns its file. That "go test" notices a
-// change of it is owed to the floors test, which opens all sources.
-var program = sync.OnceValues(func() (string, error) {
-	file := filepath.Join(scratch, "sedge")
-	build := exec.Command("go", "build", "-o", file, "../sedge")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build sedge: %w\n%s", err, out)
-	}
-	return file, nil
-})
-
 // chance returns the source of what is random, and tells how to have it again.
 func chance(t *testing.T) *rand.Rand {
 	t.Helper()
@@ -86,11 +71,9 @@ func chance(t *testing.T) *rand.Rand {
 // A node is "sedge up" in a process of its own, with a data folder that lasts
 // over its restarts.
 type node struct {
-	dir  string
-	api  string // host:port
-	args []string
-	env  []string
-	cmd  *exec.Cmd // nil while it is down
+	process
+	dir string
+	api string // host:port
 }
 
 // keepAlive is as short as it can be, so that a lost link is soon seen and soon
@@ -109,70 +92,19 @@ func embeds(address string) []string { return []string{"--broker-listen", addres
 // the test if it is up then.
 func newNode(t *testing.T, args []string, env ...string) *node {
 	t.Helper()
-	n := &node{dir: t.TempDir(), api: freeAddress(t), env: env}
+	n := &node{dir: t.TempDir(), api: freeAddress(t)}
+	n.process = process{program: program, env: env, log: n.file("words")}
 	n.args = append([]string{"up", "--data-dir", n.dir, "--listen", n.api, "--http-listen", "off"}, args...)
 	t.Cleanup(func() {
 		if n.cmd != nil {
 			n.kill(t)
 		}
-		n.awaitNoOrphans(t)
+		awaitNoOrphans(t)
 		if t.Failed() {
 			t.Logf("the node's last words:\n%s", n.words())
 		}
 	})
 	return n
-}
-
-func (n *node) start(t *testing.T) {
-	t.Helper()
-	sedge, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	words, err := os.OpenFile(n.file("words"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer words.Close()
-	n.cmd = exec.Command(sedge, n.args...)
-	n.cmd.Env = append(os.Environ(), n.env...)
-	n.cmd.Stdout, n.cmd.Stderr = words, words
-	if err := n.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// kill ends the node as a power cut would.
-func (n *node) kill(t *testing.T) {
-	t.Helper()
-	if err := n.cmd.Process.Kill(); err != nil {
-		t.Errorf("kill the node: %v\n%s", err, n.words())
-	}
-	n.cmd.Wait() // which only says that it was killed
-	n.cmd = nil
-}
-
-// stop ends the node as an operator would, and returns when it is gone.
-func (n *node) stop(t *testing.T) {
-	t.Helper()
-	begin := time.Now()
-	n.cmd.Process.Signal(syscall.SIGTERM)
-	if err := n.cmd.Wait(); err != nil {
-		t.Errorf("the node ended with %v, want success", err)
-	}
-	if took := time.Since(begin); took > 11*time.Second {
-		t.Errorf("the node took %v to end, want at most 10 s", took)
-	}
-	n.cmd = nil
-}
-
-// words returns the last that the node said.
-func (n *node) words() string {
-	text, err := os.ReadFile(n.file("words"))
-	if err != nil {
-		return err.Error()
-	}
-	return string(text[max(0, len(text)-4000):])
 }
 
 func (n *node) file(name string) string { return filepath.Join(n.dir, name) }
@@ -294,7 +226,7 @@ func (n *node) clean(t *testing.T, c *client.Client) {
 }
 
 // awaitNoOrphans waits until no worker of a killed node is left.
-func (n *node) awaitNoOrphans(t *testing.T) {
+func awaitNoOrphans(t *testing.T) {
 	t.Helper()
 	await(t, "the workers of killed nodes to end", func() error {
 		lists, err := filepath.Glob("/proc/self/task/*/children")

@@ -33,14 +33,17 @@ func (o *Options) AddHubFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.Hub.Rate, "hub-rate", 0, "`BYTES` a second at which functions are fetched from the hub; 0 for as fast as can be")
 }
 
-// belong makes the node follow the hub that it has joined, if it has.
+// belong makes the node follow the hub that it has joined, if it has. What is wrong with
+// its files is told, and the node runs on without the hub.
 func (n *Node) belong(o Options) error {
 	home, err := member.OpenHome(o.DataDir)
 	if errors.Is(err, member.ErrNotJoined) {
 		return nil
 	}
 	if err != nil {
-		return err
+		n.stray = err
+		n.lg.Error("the node runs without its hub", "err", err)
+		return nil
 	}
 	config := member.Config{
 		Home: home, Agent: n.Agent, Version: settings.Version(), Rate: o.Hub.Rate, Built: built(), Trusted: clockIsSet,

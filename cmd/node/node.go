@@ -44,6 +44,7 @@ type Node struct {
 	pods    *pod.Sandbox   // or nil
 	cluster *cluster.Node  // or nil: it belongs to none
 	member  *member.Member // or nil: it has joined no hub
+	stray   error          // why it does not follow the hub that it has joined, or nil
 	trigger net.Listener   // or nil
 	token   string         // that HTTP triggers ask for, or ""
 	ops     net.Listener   // for those who operate the node, or nil

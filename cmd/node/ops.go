@@ -59,8 +59,11 @@ func (n *Node) version(w http.ResponseWriter, _ *http.Request) {
 // the hub is away leaves it ready too.
 func (n *Node) Checks() []edge.Check {
 	list := n.Agent.Checks()
-	if n.member != nil {
+	switch {
+	case n.member != nil:
 		list = append(list, n.member.Check())
+	case n.stray != nil:
+		list = append(list, edge.Check{Name: "hub", OK: true, Why: "the node runs without its hub: " + n.stray.Error()})
 	}
 	if n.options.Config == nil || n.options.Config.Path == "" {
 		return list

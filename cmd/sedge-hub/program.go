@@ -38,6 +38,7 @@ const (
 type options struct {
 	dataDir   string
 	database  string
+	dbFile    string
 	listen    string
 	hosts     []string
 	cert, key string
@@ -46,7 +47,8 @@ type options struct {
 
 func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.dataDir, "data-dir", "/var/lib/sedge-hub", "`DIR` where everything is kept")
-	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database that several hubs share, like postgres://hub@db/sedge; the functions and nodes are kept there, not in the data directory")
+	f.StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database that several hubs share, like postgres://hub@db/sedge; functions, nodes and the hub's keys are kept there, so keep it secret")
+	f.StringVar(&o.dbFile, "database-file", "", "`FILE` with that URL, for one with a password")
 	f.StringVar(&o.listen, "listen", ":7443", "`ADDRESS` for people and nodes, TLS")
 	f.StringSliceVar(&o.hosts, "host", nil, "`NAME` or address by which it is reached, several with commas; the first is told to nodes (default: those of this machine)")
 	f.StringVar(&o.cert, "tls-cert", "", "`FILE` with a certificate for these names, PEM; without it the hub makes its own")
@@ -79,7 +81,7 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 	if err := os.MkdirAll(o.dataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	if p.ledger, err = ledger.Open(p.dataDir); err != nil {
+	if err = p.openLedger(); err != nil {
 		return nil, err
 	}
 	key, err := keys.Open(filepath.Join(o.dataDir, keyFile))
@@ -93,8 +95,15 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 	if p.listener, err = service.Listen("people and nodes", o.listen, "choose another: --listen :8443"); err != nil {
 		return nil, err
 	}
+	conf.DynamicRecordSizingDisabled = true // nobody can do anything with the beginning of a message
 	p.listener = tls.NewListener(p.listener, conf)
-	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Releases: filepath.Join(p.dataDir, "releases"), Logger: lg.With("part", "fleet")})
+	replica := ""
+	if p.database != "" {
+		replica = p.url()
+	}
+	p.fleet = fleet.New(fleet.Config{
+		Ledger: p.ledger, Key: key, Replica: replica, Releases: filepath.Join(p.dataDir, "releases"), Logger: lg.With("part", "fleet"),
+	})
 	p.hub, err = hub.New(hub.Config{
 		Ledger: p.ledger, Fleet: p.fleet, Hosts: p.hosts, CA: pin,
 		Version: settings.Version(), TokenFile: p.tokenFile, Logger: lg.With("part", "hub"),
@@ -178,12 +187,20 @@ func (p *program) banner(w io.Writer) {
 	fmt.Fprint(w, "\n  sedge token create      # one line to paste on a node\n\n")
 }
 
-// Run serves until ctx is done; then it ends within ten seconds and returns nil. It is
-// called once.
+// Run serves until ctx is done; then it ends within ten seconds, the API before the links
+// to the nodes, which its last answers may need, and returns nil. It is called once.
 func (p *program) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.fleet.Run(ctx) })
-	g.Go(func() error { return p.hub.Serve(ctx, p.listener) })
+	links, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g.Go(func() error { return p.fleet.Run(links) })
+	g.Go(func() error {
+		defer stop()
+		if p.fleet.Ready(ctx) != nil { // who dials meanwhile waits that long, rather than to be sent away
+			return nil
+		}
+		return p.hub.Serve(ctx, p.listener)
+	})
 	return errors.Join(g.Wait(), p.close())
 }
 

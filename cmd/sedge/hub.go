@@ -167,7 +167,7 @@ func (sh *shell) explain(ctx context.Context, err error, function string) error 
 	case edge.Denied:
 		told.Hint = "set SEDGE_TOKEN_FILE to the hub's token file; sedge up says at start where that is"
 	case edge.NotFound:
-		if near := sh.similar(ctx, function); near != "" {
+		if near := cmp.Or(sh.similar(ctx, function), sh.similarNode(ctx, sh.node)); near != "" {
 			told.Hint = "did you mean " + near + "?"
 		}
 	}

@@ -50,6 +50,10 @@ func TestMain(m *testing.M) {
 //	pub TOPIC PAYLOAD      what a device says
 //	hears TOPIC PATTERN    wait for such a message at the broker
 //	tells PATH PATTERN     what sedge up tells there, to who has no token, must match
+//	hub                    start sedge-hub; SEDGE_HUB_URL, SEDGE_TOKEN_FILE and SEDGE_HUB_CA are set
+//	agent NAME             start sedge-agent as that node, which has joined, at the broker MOSQUITTO
+//	unplug NAME            end it
+//	join NAME TEXTFILE     have that node join by the line in the file, as a person would paste it
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts programs")
@@ -61,7 +65,7 @@ func TestScripts(t *testing.T) {
 			e.Vars = slices.DeleteFunc(e.Vars, func(v string) bool { return strings.HasPrefix(v, "SEDGE_") })
 			e.Setenv("SEDGE_DATA_DIR", filepath.Join(e.WorkDir, "data"))
 			e.Setenv("TZ", "UTC")
-			e.Values[houseKey{}] = &house{}
+			e.Values[houseKey{}] = &house{agents: map[string]*exec.Cmd{}}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -75,6 +79,10 @@ func TestScripts(t *testing.T) {
 			"pub":       cmdPub,
 			"hears":     cmdHears,
 			"tells":     cmdTells,
+			"hub":       cmdHub,
+			"join":      cmdJoin,
+			"agent":     cmdAgent,
+			"unplug":    cmdUnplug,
 		},
 	})
 }
@@ -85,6 +93,7 @@ type house struct {
 	up     *exec.Cmd
 	log    *lines
 	client *mqtt.Client
+	agents map[string]*exec.Cmd // by the node's name
 
 	mu    sync.Mutex
 	heard []devices.Message // guarded by mu
@@ -100,7 +109,7 @@ func command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	cmd.Path = filepath.Join(path[0], args[0])
 	cmd.Err = nil
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TZ", "WORK", "SEDGE_DATA_DIR", "SEDGE_HUB_URL", "SEDGE_TOKEN", "SEDGE_TOKEN_FILE", "SEDGE_KUBECONFIG", "SEDGE_OUTPUT", "SEDGE_TIMEOUT", "SEDGE_WAIT"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TZ", "WORK", "SEDGE_DATA_DIR", "SEDGE_HUB_URL", "SEDGE_HUB_CA", "SEDGE_TOKEN", "SEDGE_TOKEN_FILE", "SEDGE_KUBECONFIG", "SEDGE_OUTPUT", "SEDGE_TIMEOUT", "SEDGE_WAIT"} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}

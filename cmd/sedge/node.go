@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,7 +54,7 @@ are listed.`,
 		newNodeSteer(sh, "approve", "Let nodes in that wait, or that are fenced", "approved", (*client.Client).Approve),
 		newNodeSteer(sh, "cordon", "Have nodes keep what they run and get nothing new", "cordoned", (*client.Client).Cordon),
 		newNodeSteer(sh, "uncordon", "Have cordoned nodes get what is new again", "uncordoned", (*client.Client).Uncordon),
-		newNodeRevoke(sh), newNodeRemove(sh))
+		newNodeRevoke(sh), newNodeRemove(sh), newNodeAcceptEpoch(sh))
 	return sh.clusterVerb(sh.hubVerb(cmd))
 }
 
@@ -96,6 +98,49 @@ func (sh *shell) nodes(ctx context.Context, selects string) ([]edge.NodeDetail, 
 		}
 	})
 	return all, err
+}
+
+// askNode is ask about a node that is named on the command line.
+func (sh *shell) askNode(ctx context.Context, name string, do func(*client.Client) error) error {
+	err := sh.ask(ctx, "", do)
+	e, ok := errors.AsType[*edge.Error](err)
+	if !ok || e.Code != edge.NotFound {
+		return err
+	}
+	near := sh.similarNode(ctx, name)
+	if near == "" {
+		return err
+	}
+	told := *e
+	told.Hint = "did you mean " + near + "?"
+	return &told
+}
+
+// similarNode returns the nodes whose names are close to name, or "". It asks no longer
+// than a moment.
+func (sh *shell) similarNode(ctx context.Context, name string) string {
+	if name == "" {
+		return ""
+	}
+	all := *sh
+	all.node = ""
+	ctx, stop := context.WithTimeout(ctx, 2*time.Second)
+	defer stop()
+	list, err := all.nodes(ctx, "")
+	if err != nil {
+		return ""
+	}
+	names := make([]string, len(list))
+	for i, n := range list {
+		names[i] = n.Name
+	}
+	if slices.Contains(names, name) {
+		return "" // it is there: something else was not found
+	}
+	if near := nearest(name, names); len(near) > 0 {
+		return either(near)
+	}
+	return ""
 }
 
 func (sh *shell) listNodes(ctx context.Context, selects string) error {
@@ -184,7 +229,7 @@ func newNodeDescribe(sh *shell) *cobra.Command {
 		Example: `  sedge node describe pi-7`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var n edge.NodeDetail
-			err := sh.ask(cmd.Context(), "", func(c *client.Client) (err error) {
+			err := sh.askNode(cmd.Context(), args[0], func(c *client.Client) (err error) {
 				n, err = c.Node(cmd.Context(), args[0])
 				return err
 			})

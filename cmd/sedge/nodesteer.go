@@ -28,7 +28,7 @@ func newNodeSteer(sh *shell, verb, short, done string, do func(*client.Client, c
 func (sh *shell) steerNodes(ctx context.Context, names []string, done string, do func(*client.Client, context.Context, string) (edge.Node, error)) error {
 	var all []edge.Node
 	for _, name := range names {
-		err := sh.ask(ctx, "", func(c *client.Client) error {
+		err := sh.askNode(ctx, name, func(c *client.Client) error {
 			n, err := do(c, ctx, name)
 			all = append(all, n)
 			return err
@@ -74,6 +74,46 @@ secrets that were on them.`,
 	})
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	return cmd
+}
+
+func newNodeAcceptEpoch(sh *shell) *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "accept-epoch",
+		Short: "Give up what nodes know and the hub does not",
+		Long: `Give up what nodes know and the hub does not, after it was restored from an old
+backup, or after its data was lost. Until then nodes that know more refuse to go
+back, and the hub refuses changes. What the backup has not is undone on every node:
+restore a newer one if there is any.`,
+		Example: `  sedge node list -o wide     # which nodes refuse, and why
+  sedge node accept-epoch`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !yes {
+				if err := sh.confirm("Undo on every node what the hub does not know?"); err != nil {
+					return err
+				}
+			}
+			return sh.acceptEpoch(cmd.Context())
+		},
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (sh *shell) acceptEpoch(ctx context.Context) error {
+	var at edge.Position
+	err := sh.ask(ctx, "", func(c *client.Client) (err error) {
+		at, err = c.AcceptEpoch(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if done, err := sh.structured(at); done {
+		return err
+	}
+	fmt.Fprintf(sh.out, "nodes follow the hub again, from revision %d\n", at.Revision)
+	return nil
 }
 
 func newNodeRemove(sh *shell) *cobra.Command {

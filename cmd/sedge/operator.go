@@ -37,7 +37,7 @@ func newOperatorCreate(sh *shell) *cobra.Command {
 		Short: "Make a token for somebody, or for a program",
 		Long: `Make a token for somebody, or for a program. It is printed this once. A viewer looks,
 a deployer also changes and runs functions, an admin also lets nodes and operators
-in. With a scope, only nodes with such labels are seen and reached.`,
+in. With a scope, a viewer or deployer sees and reaches only nodes with such labels.`,
 		Example: `  sedge operator create ada --role deployer --scope site=home
   sedge operator create ci --role deployer --ttl 720h -o name > ci.token`,
 		RunE: func(cmd *cobra.Command, args []string) error { return sh.makeOperator(cmd.Context(), args[0], o) },

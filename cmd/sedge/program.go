@@ -221,13 +221,22 @@ func (p *program) brokerAddr() string {
 	return "mqtt://" + p.broker.Addr().String()
 }
 
-// Run serves until ctx is done; then it finishes or stores what runs, within
-// ten seconds, and returns nil. It is called once.
+// Run serves until ctx is done; then it finishes or stores what runs, and returns nil:
+// the API first, whose answers need the node, then the fleet and the node, each within
+// ten seconds. It is called once.
 func (p *program) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return ended("agent", p.node.Run(ctx)) })
-	g.Go(func() error { return ended("fleet", p.fleet.Run(ctx)) })
-	g.Go(func() error { return ended("hub", p.hub.Serve(ctx, p.api)) })
+	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g.Go(func() error {
+		defer stop()
+		if p.fleet.Ready(ctx) != nil { // the node dials at once, and would be sent away
+			return nil
+		}
+		return ended("hub", p.hub.Serve(ctx, p.api))
+	})
+	g.Go(func() error { return ended("fleet", p.fleet.Run(rest)) })
+	g.Go(func() error { return ended("agent", p.node.Run(rest)) })
 	return errors.Join(g.Wait(), p.close())
 }
 

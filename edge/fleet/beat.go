@@ -54,8 +54,12 @@ func (f *Fleet) save(now time.Time, end bool) {
 	var list []ledger.Seen
 	f.mu.Lock()
 	for _, n := range f.nodes {
-		if n.session != nil {
+		if n.online() {
 			n.is.Seen = now
+		}
+		if n.elsewhere != "" {
+			n.dirty = false // its replica tells the ledger
+			continue
 		}
 		if n.is.Standing == "" || !n.dirty && (n.session == nil || !end && now.Sub(n.saved) < seenTime) {
 			continue

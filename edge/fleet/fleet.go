@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 type Config struct {
 	Ledger    *ledger.Ledger
 	Key       ed25519.PrivateKey // the hub's, which nodes have pinned
+	Replica   string             // the URL of this one of several hubs on one ledger; "" where it is alone
 	Logger    *slog.Logger
 	Bandwidth int              // bytes a second of functions that nodes fetch, all together; 0 for 32 MiB
 	Releases  string           // the directory of the releases, each under its digest; "" for none
@@ -51,6 +53,7 @@ type Fleet struct {
 	releases []edge.Release         // as last read; guarded by mu
 	stir     chan struct{}          // closed and replaced when something changes that somebody waits for; guarded by mu
 	waiting  int                    // how many do; guarded by mu
+	replicas replicas               // guarded by mu
 }
 
 // New returns a fleet. Nodes are admitted while [Fleet.Run] runs.
@@ -72,6 +75,9 @@ func New(cfg Config) *Fleet {
 		rollouts: map[int64]edge.Rollout{},
 		stir:     make(chan struct{}),
 	}
+	if cfg.Replica != "" {
+		f.replicas.id = rand.Text()
+	}
 	f.gate = link.Gate{Key: cfg.Key, Admit: f.admit, Now: cfg.Now}
 	return f
 }
@@ -79,7 +85,7 @@ func New(cfg Config) *Fleet {
 // Run brings nodes in step with the ledger until ctx is done; then it ends all sessions
 // and returns nil. It returns an error only if the ledger cannot be read at the start.
 func (f *Fleet) Run(ctx context.Context) error {
-	if err := f.refresh(ctx); err != nil {
+	if err := errors.Join(f.refresh(ctx), f.exchange(time.Now())); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -93,8 +99,10 @@ func (f *Fleet) Run(ctx context.Context) error {
 	group.Go(func() error { f.beat(ctx); return nil })
 	group.Go(func() error { f.steer(ctx); return nil })
 	group.Go(func() error { f.upgrade(ctx); return nil })
+	group.Go(func() error { f.share(ctx); return nil })
 	err := group.Wait()
 	f.save(time.Now(), true)
+	f.leaveReplicas()
 	return err
 }
 
@@ -157,6 +165,11 @@ func (f *Fleet) ready(on bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.changedLocked()
+}
+
+// Ready waits until nodes are let in. The error is that of ctx.
+func (f *Fleet) Ready(ctx context.Context) error {
+	return f.wait(ctx, func() (bool, error) { return f.running.Load(), nil })
 }
 
 // Check says whether nodes are let in, and whether the hub knows less than they do.

@@ -66,6 +66,12 @@ func start(t *testing.T, dir string, key ed25519.PrivateKey, ln *listener, with 
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startOn(t, dir, l, key, ln, with...)
+}
+
+// startOn starts a hub on an open ledger, which it closes.
+func startOn(t *testing.T, dir string, l *ledger.Ledger, key ed25519.PrivateKey, ln *listener, with ...func(*fleet.Config)) *hub {
+	t.Helper()
 	cfg := fleet.Config{Ledger: l, Key: key, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, w := range with {
 		w(&cfg)

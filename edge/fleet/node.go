@@ -19,15 +19,16 @@ const (
 
 // A node is a machine as the hub knows it. Its fields are guarded by [Fleet.mu].
 type node struct {
-	is      edge.Node // as the ledger has it; Seen, At, and what a dial tells, are later ones
-	text    string    // its labels
-	session *session  // or nil
-	set     *edge.Set // that it is to have; nil if it is left as it is
-	settled int64     // the last revision of this epoch as of which it was known to have all; it need not have been told
-	beyond  bool      // it was further than the ledger when that was last read
-	ahead   string    // the epoch that it has followed further than the ledger, or ""
-	saved   time.Time // when the ledger was last told of Seen and At
-	dirty   bool      // it is to be told soon
+	is        edge.Node // as the ledger has it; Seen, At, and what a dial tells, are later ones
+	text      string    // its labels
+	session   *session  // or nil
+	elsewhere string    // the id of the replica that has its session, or ""
+	set       *edge.Set // that it is to have; nil if it is left as it is
+	settled   int64     // the last revision of this epoch as of which it was known to have all; it need not have been told
+	beyond    bool      // it was further than the ledger when that was last read
+	ahead     string    // the epoch that it has followed further than the ledger, or ""
+	saved     time.Time // when the ledger was last told of Seen and At
+	dirty     bool      // it is to be told soon
 
 	reports []edge.FunctionReport // by name
 	unfit   []edge.Unfit
@@ -35,6 +36,10 @@ type node struct {
 	refusal *edge.Refusal
 	program *edge.UpgradeReport // nil if the node has told nothing of it in this session
 	away    *edge.Away
+
+	owed  debt      // to the other replicas
+	begun bool      // they do not know of its session
+	told  time.Time // when they were last told of it
 
 	discarded map[string]int // deliveries that the last step cost, by function
 }
@@ -51,6 +56,9 @@ func (n *node) take(is edge.Node) {
 // member reports whether the node is one of the fleet.
 func (n *node) member() bool { return n.is.Standing == edge.Member }
 
+// online reports whether the node is connected, to this replica or another.
+func (n *node) online() bool { return n.session != nil || n.elsewhere != "" }
+
 // fed reports whether the node is given what is new.
 func (n *node) fed() bool { return n.member() && !n.is.Cordoned }
 
@@ -62,7 +70,7 @@ func (n *node) inStep() bool {
 // now returns the node as it is now.
 func (n *node) now() edge.Node {
 	is := n.is
-	is.Connected = n.session != nil
+	is.Connected = n.online()
 	return is
 }
 

@@ -107,7 +107,7 @@ func (f *Fleet) put(next *plan, changed []edge.Node) (sessions []*session) {
 		default: // it may have been approved since the ledger was read
 			f.Changed()
 		}
-		if n.session == nil && (n.is.Standing == "" || n.is.Standing == edge.Departed) {
+		if !n.online() && (n.is.Standing == "" || n.is.Standing == edge.Departed) {
 			delete(f.nodes, id)
 			continue
 		}

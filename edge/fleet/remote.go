@@ -256,6 +256,12 @@ func (r *Remote) session() (*session, error) {
 
 // goneLocked says that a node is not connected.
 func (f *Fleet) goneLocked(n *node, name string) *edge.Error {
+	if n != nil && n.elsewhere != "" {
+		return &edge.Error{
+			Code: edge.Unavailable, Message: fmt.Sprintf("node %s is connected to another replica of the hub", name),
+			Hint: "ask that one: " + f.replicas.peers[n.elsewhere].URL,
+		}
+	}
 	seen := "never seen"
 	if n != nil && !n.is.Seen.IsZero() {
 		seen = "last seen " + n.is.Seen.UTC().Format(time.RFC3339)

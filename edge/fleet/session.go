@@ -93,7 +93,9 @@ func (f *Fleet) seat(s *session) bool {
 		n.session.conn.Close("another session of this node has begun")
 	}
 	s.seated = f.reads
-	n.session, n.dirty, n.refusal = s, true, nil
+	n.session, n.elsewhere, n.dirty, n.refusal = s, "", true, nil
+	n.begun = true
+	n.owe(atOnce)
 	n.is.Counter, n.is.Address, n.is.Seen = s.proof.Counter, s.from, time.Now()
 	n.is.Version, n.is.Platform = shared(clipped(s.proof.Version)), shared(clipped(s.proof.Platform))
 	if !n.member() {
@@ -111,6 +113,7 @@ func (f *Fleet) leave(s *session, why error) {
 		name = n.is.Name
 		if n.session == s {
 			n.session, n.dirty, n.is.Seen = nil, true, time.Now()
+			n.owe(atOnce)
 			f.changedLocked()
 		}
 	}
@@ -178,6 +181,7 @@ func (s *session) at(m *edge.At) {
 	}
 	n.keepUnfit(m.Unfit)
 	n.refusal, n.discarded = nil, m.Discarded
+	n.owe(atOnce)
 	f.movedLocked(n, at(m.At))
 	f.mu.Unlock()
 	s.tell(m)
@@ -196,6 +200,7 @@ func (s *session) refused(m *edge.Refusal) {
 	kept := edge.Refusal{Of: edge.Kind(cut(string(m.Of))), To: at(m.To), At: at(m.At), Reason: edge.RefusalReason(cut(string(m.Reason))), Why: cut(m.Why)}
 	again := n.refusal != nil && n.refusal.Reason == kept.Reason && n.refusal.To == kept.To
 	n.refusal = &kept
+	n.owe(atOnce)
 	f.movedLocked(n, kept.At)
 	name := n.is.Name
 	f.mu.Unlock()
@@ -289,6 +294,7 @@ func (f *Fleet) reported(s *session, m *edge.Report) {
 	defer f.mu.Unlock()
 	if n := f.nodes[s.id]; n.session == s {
 		n.heard(m, !s.reported)
+		n.owe(soon)
 		f.changedLocked()
 	}
 	s.reported = true

@@ -81,7 +81,7 @@ func (f *Fleet) seenLocked(i int) (list []rollout.Seen) {
 		if !n.member() || !f.plan.fits(n, i) {
 			continue
 		}
-		s := rollout.Seen{ID: n.is.ID, Name: n.is.Name, Online: n.session != nil, Cordoned: n.is.Cordoned, Refusal: n.refusal}
+		s := rollout.Seen{ID: n.is.ID, Name: n.is.Name, Online: n.online(), Cordoned: n.is.Cordoned, Refusal: n.refusal}
 		if r := n.report(name); r != nil {
 			kept := *r
 			s.Report = &kept
@@ -103,8 +103,8 @@ func (f *Fleet) step(u underway) {
 		f.rollouts[next.ID] = next
 	}
 	f.mu.Unlock()
-	if !changed {
-		return
+	if !changed || !f.leads() {
+		return // who does not lead counts too, so that it can go on from here
 	}
 	next, _, err := f.Ledger.Steer(next.ID, hubItself, func(is edge.Rollout) (edge.Rollout, bool) {
 		return rollout.Step(counted(is, u.rollout), u.nodes, time.Now())

@@ -14,25 +14,28 @@ import (
 // First returns a connected node on which the function would be placed, to try it on,
 // or nil if there is none. where is the selector that goes with the function. It is
 // the first one by name, and one that runs a function of that name already before
-// others.
+// others; one that another replica has comes last, for it cannot be asked from here.
 func (f *Fleet) First(of functions.Function, where selector.Selector) *Remote {
 	fits := selector.And(selector.Of(of.Manifest.Spec.Placement.Nodes), where)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var list []*node
 	for _, n := range f.nodes {
-		if n.session != nil && n.fed() && fits.Matches(labelsOf(&n.is)) {
+		if n.online() && n.fed() && fits.Matches(labelsOf(&n.is)) {
 			list = append(list, n)
 		}
 	}
 	if len(list) == 0 {
 		return nil
 	}
-	new := func(n *node) int {
-		if n.report(of.Name()) != nil {
-			return 0
+	new := func(n *node) (rank int) {
+		if n.session == nil {
+			rank += 2
 		}
-		return 1
+		if n.report(of.Name()) == nil {
+			rank++
+		}
+		return rank
 	}
 	n := slices.MinFunc(list, func(x, y *node) int { return cmp.Or(new(x)-new(y), cmp.Compare(x.is.Name, y.is.Name)) })
 	return &Remote{f, n.is.ID, n.is.Name}
@@ -46,7 +49,7 @@ func (f *Fleet) WaitAt(ctx context.Context, id string, at edge.Position) error {
 		n := f.nodes[id]
 		hub := f.hubAtLocked()
 		switch {
-		case n == nil || n.session == nil:
+		case n == nil || !n.online():
 			name := id
 			if n != nil {
 				name = n.is.Name
@@ -63,6 +66,15 @@ func (f *Fleet) WaitAt(ctx context.Context, id string, at edge.Position) error {
 			return false, &edge.Error{Code: edge.Conflict, Message: fmt.Sprintf("node %s does not take it: %s", n.is.Name, r.Why)}
 		}
 		return false, nil
+	})
+}
+
+// WaitFor waits until the fleet knows what the ledger held at a position, so that what it
+// says of nodes and functions is of then or later. The error is that of ctx.
+func (f *Fleet) WaitFor(ctx context.Context, at edge.Position) error {
+	return f.wait(ctx, func() (bool, error) {
+		hub := f.hubAtLocked()
+		return hub.Epoch == at.Epoch && hub.Revision >= at.Revision, nil
 	})
 }
 
@@ -119,7 +131,7 @@ func (f *Fleet) Spread() map[string]edge.Spread {
 // spread counts the node, on which ref is placed, among those of a function.
 func (n *node) spread(s *edge.Spread, ref edge.Ref, now functions.Revision) {
 	s.Placed++
-	if n.session != nil {
+	if n.online() {
 		s.Connected++
 	}
 	report := n.report(ref.Name)

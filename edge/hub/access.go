@@ -107,8 +107,10 @@ func checkOperator(o edge.Operator) error {
 		return invalid("", "a name has 1 to 63 small letters, digits, dashes and dots")
 	case o.Name == ownerName:
 		return invalid("", "%s is the one whose token is in the hub's token file", ownerName)
-	case !edge.Admin.May(o.Role):
+	case !o.Role.May(viewer):
 		return invalid("viewer, deployer or admin", "there is no role %.20q", o.Role)
+	case o.Role == edge.Admin && o.Scope != "":
+		return invalid("make a deployer or a viewer with that scope", "an admin has no scope: who lets nodes and operators in reaches all of them")
 	case !o.Expires.IsZero() && !o.Expires.After(time.Now()):
 		return invalid("", "the token would have expired already")
 	}

@@ -42,7 +42,7 @@ func (h *Hub) deploy(r *request) (any, error) {
 		return nil, err
 	}
 	in.DryRun, in.Confirmed, in.Signature = dryRun, confirmed, body.Signature
-	if body.Rollout != nil {
+	if body.Rollout != nil || !r.asker().scope.All() {
 		text := where.String()
 		in.Selector = &text
 	}
@@ -68,31 +68,27 @@ func begun(ask *edge.RolloutAsk, f functions.Function, by string) (*edge.Rollout
 }
 
 // placed returns the selector of the nodes that a function is to be on: the one that is
-// asked for, else the one that it has. What an operator deploys stays within his scope.
+// asked for, else the one that it has. What an operator deploys stays within his scope,
+// and what is on other nodes too is not his to change.
 func (h *Hub) placed(r *request, name string, ask *edge.RolloutAsk) (where selector.Selector, err error) {
 	d, err := h.Ledger.Function(r.Context(), name)
-	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+	fresh := errors.Is(err, ledger.ErrNotFound)
+	if err != nil && !fresh {
 		return where, err
 	}
-	text := d.Selector
-	if ask != nil {
-		text = ask.Selector
-	}
-	if where, err = selector.Parse(text); err != nil {
+	if where, err = selector.Parse(d.Selector); err != nil {
 		return where, err
 	}
 	scope := r.asker().scope
-	if scope.All() {
-		return where, nil
-	}
-	within := selector.And(scope, where)
-	if d.Function.Revision != "" && d.Selector != within.String() && d.Selector != scope.String() {
+	if !fresh && selector.And(scope, where).String() != where.String() {
 		return where, &edge.Error{Code: edge.Forbidden, Message: fmt.Sprintf("%s is on nodes beyond your scope, %s", name, scope), Hint: "deploy it under another name"}
 	}
-	if ask == nil {
-		return where, nil
+	if ask != nil {
+		if where, err = selector.Parse(ask.Selector); err != nil {
+			return where, err
+		}
 	}
-	return within, nil
+	return selector.And(scope, where), nil
 }
 
 func (h *Hub) enable(r *request) (any, error) { return h.setEnabled(r, true) }
@@ -181,7 +177,6 @@ func (h *Hub) change(r *request, c change) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.Fleet.Changed()
 	h.arrive(ctx, c.first, result.At)
 	return h.told(result), nil
 }
@@ -216,14 +211,20 @@ func (h *Hub) confirmed(c fleet.Change, already bool) (bool, error) {
 	return true, nil
 }
 
-// arrive waits until a node is at a position, or it is clear that it will not be soon.
+// arrive waits until a change is known to the fleet, so that what is told of it is not of
+// before, and until a node has it, or it is clear that it will not soon. No node is nil.
 func (h *Hub) arrive(ctx context.Context, at *fleet.Remote, position edge.Position) {
+	ctx, stop := context.WithTimeout(ctx, arrivalTime)
+	defer stop()
+	h.Fleet.Changed()
+	err := h.Fleet.WaitFor(ctx, position)
 	if at == nil {
 		return
 	}
-	ctx, stop := context.WithTimeout(ctx, arrivalTime)
-	defer stop()
-	if err := h.Fleet.WaitAt(ctx, at.ID(), position); err != nil {
+	if err == nil {
+		err = h.Fleet.WaitAt(ctx, at.ID(), position)
+	}
+	if err != nil {
 		h.Logger.Info("change is recorded, and still on its way", "node", at.Name(), "err", err)
 	}
 }

@@ -18,9 +18,11 @@ func (h *Hub) listFunctions(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := make([]edge.FunctionStatus, len(defined))
-	for i, d := range defined {
-		list[i] = tell(d)
+	named, list := r.URL.Query().Has("node"), []edge.FunctionStatus{}
+	for _, d := range defined {
+		if s, there := tell(d); there || !named {
+			list = append(list, s)
+		}
 	}
 	return map[string][]edge.FunctionStatus{"functions": list}, nil
 }
@@ -35,7 +37,8 @@ func (h *Hub) getFunction(r *request) (any, error) {
 		return nil, err
 	}
 	r.header.Set("ETag", strconv.Quote(string(d.Function.Revision)))
-	detail := edge.FunctionDetail{Definition: d, Status: tell(d), Spread: h.Fleet.Spread()[d.Function.Name()]}
+	status, _ := tell(d)
+	detail := edge.FunctionDetail{Definition: d, Status: status, Spread: h.Fleet.Spread()[d.Function.Name()]}
 	last, err := h.Ledger.Rollouts(r.Context(), ledger.RolloutQuery{Function: d.Function.Name(), Limit: 1})
 	if err == nil && len(last) > 0 && !last[0].State.Over() {
 		detail.Rollout = &last[0]

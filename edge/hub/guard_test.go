@@ -243,10 +243,10 @@ func TestAManifestThatIsNotRightIsRefusedWithAllItsFaults(t *testing.T) {
 	if resp, text := h.do(t, put(map[string]any{"manifest": f.Manifest, "code": "1"})); !strings.Contains(string(text), `"changed":false`) {
 		t.Errorf("the same as JSON: %d %s, want no change", resp.StatusCode, text)
 	}
-	before := h.defined["f"].Function.Revision
+	before := h.has("f").Function.Revision
 	resp, text = h.do(t, put(map[string]any{"manifest": bad, "code": "1"}))
 	wantError(t, "an update with faults", resp, text, 400)
-	if on := h.defined["f"].Function.Revision; on != before {
+	if on := h.has("f").Function.Revision; on != before {
 		t.Errorf("the node has revision %s after a refused update, want %s", on, before)
 	}
 }

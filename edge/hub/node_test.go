@@ -15,12 +15,10 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// node is an agent that keeps everything in maps, and follows the hub by a member over
-// a real link. Code that holds BROKEN does not load; a function fails for the payload
-// "fail", and the node has an internal error for the payload "break".
+// node is a member.Agent that keeps everything in maps. Code that holds BROKEN does
+// not load; a function fails for the payload "fail", and the node itself for "break".
 type node struct {
 	mu      sync.Mutex // guards all below
-	synced  edge.Synced
 	defined map[string]edge.Definition
 	waiting map[string]int
 	state   map[string]map[string]edge.StateEntry
@@ -32,17 +30,38 @@ type node struct {
 	invoked chan struct{} // gets a token when a run is held
 	release chan struct{} // ends a run that is held
 	onTry   func()        // or nil
-	reports []edge.FunctionReport
+	synced  edge.Synced
+	reports map[string]edge.FunctionReport // what differs from what is told of a function that rests
 	checks  []edge.Check
 	quota   int // bytes of all values of a function
 }
 
 func newNode() *node {
 	return &node{
-		defined: map[string]edge.Definition{}, waiting: map[string]int{}, state: map[string]map[string]edge.StateEntry{},
+		defined: map[string]edge.Definition{}, waiting: map[string]int{}, reports: map[string]edge.FunctionReport{}, state: map[string]map[string]edge.StateEntry{},
 		spoken: make(chan struct{}), invoked: make(chan struct{}, 1), release: make(chan struct{}), quota: 1 << 20,
 		checks: []edge.Check{{Name: "broker", OK: true}, {Name: "store", OK: true}},
 	}
+}
+
+func loads(f functions.Function) *edge.Error {
+	if strings.Contains(f.Code, "BROKEN") {
+		return &edge.Error{Code: edge.Invalid, Message: f.Name() + " does not load: line 1"}
+	}
+	return nil
+}
+
+func (n *node) Try(ctx context.Context, f functions.Function) error {
+	n.mu.Lock()
+	onTry := n.onTry
+	n.mu.Unlock()
+	if onTry != nil {
+		onTry()
+	}
+	if err := loads(f); err != nil {
+		return err
+	}
+	return nil
 }
 
 func (n *node) Synced() edge.Synced {
@@ -51,33 +70,18 @@ func (n *node) Synced() edge.Synced {
 	return n.synced
 }
 
-func (n *node) Try(ctx context.Context, f functions.Function) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.onTry != nil {
-		n.onTry()
-	}
-	return loads(f)
-}
-
-func loads(f functions.Function) error {
-	if strings.Contains(f.Code, "BROKEN") {
-		return &edge.Error{Code: edge.Invalid, Message: f.Name() + " does not load: line 1"}
-	}
-	return nil
-}
-
 func (n *node) Apply(ctx context.Context, put []edge.Definition, remove []edge.Removal, next edge.Synced) (unfit []edge.Unfit, discarded map[string]int, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	discarded = map[string]int{}
 	for _, d := range put {
 		name := d.Function.Name()
-		if was, ok := n.defined[name]; ok && was.Function.Revision == d.Function.Revision {
-			d.Function = was.Function // of which only the name is told
+		if d.Function.Code == "" { // it is here already
+			was := n.defined[name]
+			d.Function = was.Function
 		}
 		if err := loads(d.Function); err != nil {
-			unfit = append(unfit, edge.Unfit{Name: name, Revision: d.Function.Revision, Error: err.(*edge.Error)})
+			unfit = append(unfit, edge.Unfit{Name: name, Revision: d.Function.Revision, Error: err})
 			continue
 		}
 		n.defined[name] = d
@@ -87,29 +91,36 @@ func (n *node) Apply(ctx context.Context, put []edge.Definition, remove []edge.R
 		if r.Purge {
 			delete(n.state, r.Name)
 		}
-		if waiting := n.waiting[r.Name]; waiting > 0 {
-			discarded[r.Name] = waiting
-		}
+		discarded[r.Name] = n.waiting[r.Name]
 		delete(n.waiting, r.Name)
 	}
+	next.Unfit = unfit
 	n.synced = next
 	return unfit, discarded, nil
 }
 
 func (n *node) Reports() (list []edge.FunctionReport) {
 	for _, s := range n.Functions() {
-		list = append(list, edge.FunctionReport{Name: s.Name, Revision: s.Revision, Phase: s.Phase})
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, told := range n.reports {
-		for i := range list {
-			if list[i].Name == told.Name && list[i].Revision == told.Revision {
-				list[i] = told
-			}
+		n.mu.Lock()
+		r := n.reports[s.Name]
+		n.mu.Unlock()
+		r.Name, r.Waiting = s.Name, s.Waiting
+		if r.Revision == "" {
+			r.Revision = s.Revision
 		}
+		if r.Phase == "" {
+			r.Phase = s.Phase
+		}
+		list = append(list, r)
 	}
 	return list
+}
+
+// has returns a function as the node has it.
+func (n *node) has(name string) edge.Definition {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.defined[name]
 }
 
 func (n *node) missing(name string) error {
@@ -196,6 +207,13 @@ func (n *node) following(by int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.follow += by
+}
+
+// followers returns how many are following.
+func (n *node) followers() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.follow
 }
 
 func (n *node) Steps(ctx context.Context, q edge.Query) iter.Seq[edge.Step] {

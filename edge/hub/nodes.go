@@ -82,7 +82,11 @@ func (h *Hub) steerNode(r *request, do func(id string, who ledger.Who) (edge.Nod
 	if err != nil {
 		return nil, refused(err, "node")
 	}
-	h.Fleet.Changed()
+	at, err := h.Ledger.Position(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	h.arrive(r.Context(), nil, at)
 	n.Connected = d.Connected
 	return n, nil
 }
@@ -127,7 +131,11 @@ func (h *Hub) acceptEpoch(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.Fleet.AcceptEpoch(who)
+	at, err := h.Fleet.AcceptEpoch(who)
+	if err == nil {
+		h.arrive(r.Context(), nil, at)
+	}
+	return at, err
 }
 
 // maxNode is how long the name of a node may be, bytes.

@@ -15,15 +15,7 @@ func (h *Hub) checks() []edge.Check {
 	if h.Checks != nil {
 		all = h.Checks()
 	}
-	return append(all, h.fleetCheck())
-}
-
-// fleetCheck says whether the hub knows all that its nodes know.
-func (h *Hub) fleetCheck() edge.Check {
-	if err := h.Fleet.Behind(); err != nil {
-		return edge.Check{Name: "fleet", OK: true, Why: err.Error()} // it serves, but somebody has to see to it
-	}
-	return edge.Check{Name: "fleet", OK: true}
+	return append(all, h.Fleet.Check())
 }
 
 // metricsRole is who may read the metrics: anybody of this machine, else whoever has a

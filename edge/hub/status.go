@@ -7,13 +7,15 @@ import (
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/fleet"
+	"github.com/sedge-iot/sedge/edge/selector"
 )
 
 // statusTime is how long a node may take to say how its functions are.
 const statusTime = 5 * time.Second
 
-// A teller says how a function is.
-type teller func(edge.Definition) edge.FunctionStatus
+// A teller says how a function is, and whether it is, or is to be, on the node that was
+// asked about.
+type teller func(edge.Definition) (s edge.FunctionStatus, there bool)
 
 // teller returns one for the node that the request names, or for the only one that
 // there is; for several together it sums up what they reported.
@@ -51,12 +53,18 @@ func (h *Hub) ask(ctx context.Context, on *fleet.Remote) (teller, error) {
 	for _, u := range detail.Unfit {
 		unfit[u.Name] = u
 	}
-	return func(d edge.Definition) edge.FunctionStatus {
+	return func(d edge.Definition) (edge.FunctionStatus, bool) {
 		name := d.Function.Name()
 		s, ok := running[name]
-		if !ok {
+		switch {
+		case ok:
+		case placedOn(d, detail.Node):
 			s = expected(d)
 			s.Reason = fmt.Sprintf("node %s does not have it yet", on.Name())
+		default:
+			s = expected(d)
+			s.Phase, s.Reason = edge.Asleep, fmt.Sprintf("it is not placed on node %s", on.Name())
+			return s, false
 		}
 		if away != nil {
 			s.Reason = away.Error()
@@ -67,8 +75,14 @@ func (h *Hub) ask(ctx context.Context, on *fleet.Remote) (teller, error) {
 		if s.Triggers == nil {
 			s.Triggers = []string{}
 		}
-		return s
+		return s, true
 	}, nil
+}
+
+// placedOn reports whether a function is to be on a node.
+func placedOn(d edge.Definition, n edge.Node) bool {
+	where, err := selector.Parse(d.Selector)
+	return err == nil && selector.And(selector.Of(d.Function.Manifest.Spec.Placement.Nodes), where).Matches(n.PlacedBy())
 }
 
 // expected returns the status of a function of which nothing is known.
@@ -92,7 +106,7 @@ var gravity = map[edge.Phase]int{
 func (h *Hub) sum(r *request, members int) teller {
 	reports := h.Fleet.Reports(r.asker().scope)
 	spread := h.Fleet.Spread()
-	return func(d edge.Definition) edge.FunctionStatus {
+	return func(d edge.Definition) (edge.FunctionStatus, bool) {
 		s := expected(d)
 		name := s.Name
 		on := spread[name]
@@ -121,6 +135,6 @@ func (h *Hub) sum(r *request, members int) teller {
 			s.Phase = edge.Starting
 			s.Reason = fmt.Sprintf("%d of %d nodes have it", on.Current, on.Placed)
 		}
-		return s
+		return s, true
 	}
 }

@@ -38,8 +38,7 @@ func (in Intent) who() Who { return Who{in.By, in.Address} }
 // A Result is what became of a function, and the position after that.
 type Result struct {
 	edge.Change
-	At      edge.Position
-	Rollout *edge.Rollout // that a deploy has begun, or nil
+	At edge.Position
 }
 
 // Deploy makes f, which must be valid, the current revision of its function. A

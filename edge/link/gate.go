@@ -19,7 +19,7 @@ import (
 const Path = "/v1/link"
 
 const (
-	underwayMax = 1024            // handshakes at once
+	underwayMax = 2048            // handshakes at once: four seconds of a fleet of 10,000 that comes back
 	again       = 5 * time.Second // when a node that found no room may come again, before its jitter
 )
 
@@ -38,7 +38,7 @@ type Gate struct {
 	// passed for certain. The zero time says that the hub does not know; nil is time.Now.
 	Now func() time.Time
 
-	// Handshakes is how many may be under way at once; 0 is for 1,024.
+	// Handshakes is how many may be under way at once; 0 is for 2,048.
 	Handshakes int
 
 	underway atomic.Int32
@@ -102,13 +102,14 @@ func (g *Gate) now() time.Time {
 	return time.Now()
 }
 
-// upgrade answers the request. The buffers are small: most of the time most links are
-// idle, and gorilla reads what is larger past them.
+// upgrade answers the request. The buffer for reading is small: most of the time most links
+// are idle, and gorilla reads what is larger past it. Those for writing are shared, and as
+// large as a record of TLS, so that a change is one record and one call of the kernel.
 func (g *Gate) upgrade(w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
 	up := websocket.Upgrader{
 		HandshakeTimeout: handshakeTime,
 		ReadBufferSize:   256,
-		WriteBufferSize:  4 << 10,
+		WriteBufferSize:  16 << 10,
 		WriteBufferPool:  &g.buffers,
 		CheckOrigin:      func(r *http.Request) bool { return r.Header.Get("Origin") == "" }, // no web page is a node
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 
 // Limits of calls.
 const (
-	maxCalls    = 16              // under way
+	maxCalls    = 64              // under way, as many as the hub has of a node
 	callTime    = 5 * time.Minute // of one that is no stream
 	streamRate  = 256 << 10       // bytes a second of all streams: what the link takes without being slow
 	streamBurst = 512 << 10
@@ -96,55 +95,17 @@ func (c *calls) answer(ctx context.Context, call *edge.Call) {
 	if err != nil {
 		a.Error = c.told(call.Verb, err)
 	}
-	pieces, err := inPieces(a.Body)
-	if err != nil {
-		pieces, a.Error = nil, c.told(call.Verb, err)
-	}
-	for ; len(pieces) > 1; pieces = pieces[1:] {
-		if c.stream.WaitN(ctx, min(len(pieces[0])+envelope, streamBurst)) != nil {
-			return
+	if n := len(a.Body); n > edge.MaxMessage-envelope {
+		a.Body, a.Error = nil, &edge.Error{
+			Code: edge.TooLarge, Message: fmt.Sprintf("the answer weighs %d bytes, at most %d are sent", n, edge.MaxMessage-envelope),
+			Hint: "ask for less: --last, --prefix",
 		}
-		c.send(&edge.Answer{ID: call.ID, Body: pieces[0], More: true})
 	}
-	a.Body = slices.Concat(pieces...)
 	c.send(a)
 }
 
-const (
-	envelope  = 256     // bytes that an answer weighs at most beside its body
-	pageBytes = 4 << 20 // of a list; who asks for one asks again for what is left out
-)
-
-// inPieces returns a body as it is sent: a list that is too large for one answer as
-// several lists, and no more of it than a page. Its first entry comes whatever it weighs.
-func inPieces(body json.RawMessage) (pieces []json.RawMessage, err error) {
-	var list []json.RawMessage
-	if len(body) <= edge.MaxStep-envelope || json.Unmarshal(body, &list) != nil {
-		list = nil
-		pieces = []json.RawMessage{body}
-	}
-	total := 0
-	for _, entry := range list {
-		if total += len(entry); total > pageBytes && len(pieces) > 0 {
-			break
-		}
-		last := len(pieces) - 1
-		if last >= 0 && len(pieces[last])+len(entry)+1 <= edge.MaxStep-envelope {
-			pieces[last] = slices.Concat(pieces[last][:len(pieces[last])-1], json.RawMessage(","), entry, json.RawMessage("]"))
-			continue
-		}
-		pieces = append(pieces, slices.Concat(json.RawMessage("["), entry, json.RawMessage("]")))
-	}
-	for _, piece := range pieces {
-		if n := len(piece); n > edge.MaxMessage-envelope {
-			return nil, &edge.Error{
-				Code: edge.TooLarge, Message: fmt.Sprintf("the answer weighs %d bytes, at most %d are sent", n, edge.MaxMessage-envelope),
-				Hint: "ask for less: --last, --prefix",
-			}
-		}
-	}
-	return pieces, nil
-}
+// envelope is what an answer weighs at most beside its body, bytes.
+const envelope = 256
 
 // verb does what a call asks for.
 func (c *calls) verb(ctx context.Context, call *edge.Call) (any, error) {

@@ -376,7 +376,7 @@ func (n *node) wantRuns(refs ...edge.Ref) {
 // ref returns a function of that name and code as the hub tells it.
 func ref(t *testing.T, name, code string) edge.Ref {
 	t.Helper()
-	yaml := fmt.Sprintf("apiVersion: sedge.dev/v1\nkind: Function\nmetadata: {name: %s}\nspec:\n  runtime: javascript\n  source: {path: index.js}\n  triggers: [{mqtt: {topic: in}}]\n  output: {topic: out}\n", name)
+	yaml := fmt.Sprintf("apiVersion: sedge.dev/v1\nkind: Function\nmetadata: {name: %s}\nspec:\n  runtime: javascript\n  source: {path: index.js}\n  triggers: [{mqtt: {topic: in}}]\n  output: {topic: out}\n  state: {maxBytes: 8Mi}\n", name)
 	m, err := functions.Parse("function.yaml", []byte(yaml))
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package member_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -377,45 +378,41 @@ func TestCallsAreBounded(t *testing.T) {
 		h := newHub(t)
 		h.wants(1, ref(t, "a", "echo 1"), ref(t, "s", "stuck"))
 		n := startNode(t, h)
-		for id := range int64(17) {
+		for id := range int64(65) {
 			h.call(id+1, edge.VerbLogs, edge.Query{Follow: true})
 		}
-		if got := h.answered(17); len(got) != 1 || got[0].Error == nil || got[0].Error.Code != edge.Unavailable {
-			t.Errorf("the 17th: %+v, want that it is too much", got)
+		if got := h.answered(65); len(got) != 1 || got[0].Error == nil || got[0].Error.Code != edge.Unavailable {
+			t.Errorf("the 65th: %+v, want that it is too much", got)
 		}
-		for id := range int64(16) {
+		for id := range int64(64) {
 			h.says(&edge.Cancel{ID: id + 1})
 		}
 		synctest.Wait()
 		var entries []edge.StateEntry
-		for i := range 6 {
-			e := edge.StateEntry{Key: fmt.Sprint(i), Value: `"` + strings.Repeat("x", 60<<10) + `"`}
+		for i := range 40 {
+			e := edge.StateEntry{Key: fmt.Sprint(10 + i), Value: `"` + strings.Repeat("x", 60<<10) + `"`}
 			entries = append(entries, e)
 			if _, err := n.agent.StatePut(t.Context(), "a", e, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
-		h.call(20, edge.VerbState, edge.StateCall{Function: "a", Limit: len(entries)})
-		var told []edge.StateEntry
-		pieces := h.answered(20)
-		for _, piece := range pieces {
-			var some []edge.StateEntry
-			if err := json.Unmarshal(piece.Body, &some); err != nil || piece.Error != nil {
-				t.Fatalf("a piece of the list: %v, %v", err, piece.Error)
-			}
-			told = append(told, some...)
+		var page []edge.StateEntry
+		got := h.call(66, edge.VerbState, edge.StateCall{Function: "a", Limit: len(entries)})
+		if len(got) != 1 || json.Unmarshal(got[0].Body, &page) != nil || len(page) == 0 || len(page) == len(entries) || page[0].Value != entries[0].Value {
+			t.Errorf("%d answers, %d entries, want as many as fit, from the first on", len(got), len(page))
 		}
-		if len(pieces) < 2 || len(told) != len(entries) || pieces[len(pieces)-1].More {
-			t.Errorf("%d answers with %d entries, want several with all %d", len(pieces), len(told), len(entries))
+		heavy := edge.InvokeCall{Function: "a", Invoke: edge.Invoke{Payload: bytes.Repeat([]byte(`"`), 600<<10)}} // each comes back as four
+		if got := h.call(67, edge.VerbInvoke, heavy); len(got) != 1 || got[0].Error == nil || got[0].Error.Code != edge.TooLarge {
+			t.Errorf("%d answers, want that it is too large", len(got))
 		}
 		// A call that nothing ends does not outlive the session.
-		h.call(21, edge.VerbInvoke, edge.InvokeCall{Function: "s"})
+		h.call(68, edge.VerbInvoke, edge.InvokeCall{Function: "s"})
 		h.cut()
 		pass(time.Minute)
 		h.down.Store(false)
 		pass(5 * time.Minute)
-		if !n.Status().Connected || len(h.answered(21)) != 0 {
-			t.Errorf("status %+v, answers %+v", n.Status(), h.answered(21))
+		if !n.Status().Connected || len(h.answered(68)) != 0 {
+			t.Errorf("status %+v, answers %+v", n.Status(), h.answered(68))
 		}
 	})
 }

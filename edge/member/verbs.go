@@ -17,7 +17,8 @@ var verbs = map[edge.Verb]doer{
 		return m.Agent.Invoke(ctx, in.Function, in.Invoke)
 	}),
 	edge.VerbDead: asked(func(ctx context.Context, m *Member, q edge.Query) (any, error) {
-		return m.Agent.Dead(ctx, q)
+		list, err := m.Agent.Dead(ctx, q)
+		return page(list), err
 	}),
 	edge.VerbRedrive: asked(func(ctx context.Context, m *Member, c edge.DeadChoice) (any, error) {
 		if err := chosen(c); err != nil {
@@ -34,7 +35,8 @@ var verbs = map[edge.Verb]doer{
 	edge.VerbStatus: func(_ context.Context, m *Member, _ json.RawMessage) (any, error) { return m.Agent.Functions(), nil },
 	edge.VerbChecks: func(_ context.Context, m *Member, _ json.RawMessage) (any, error) { return m.checks(), nil },
 	edge.VerbState: asked(func(ctx context.Context, m *Member, c edge.StateCall) (any, error) {
-		return m.Agent.State(ctx, c.Function, c.Prefix, c.After, c.Limit)
+		list, err := m.Agent.State(ctx, c.Function, c.Prefix, c.After, c.Limit)
+		return page(list), err
 	}),
 	edge.VerbStateGet: asked(func(ctx context.Context, m *Member, c edge.StateCall) (any, error) {
 		e, err := entry(c)
@@ -66,6 +68,22 @@ func (m *Member) try(ctx context.Context, f functions.Function) error {
 		return &edge.Error{Code: edge.Invalid, Message: f.Name() + ": " + err.Error()}
 	}
 	return m.Agent.Try(ctx, f)
+}
+
+// page returns as much of a list, from its beginning, as fits into an answer: who asks
+// goes on from there. The first one is there in any case.
+func page[T any](list []T) []T {
+	weight := len("[]")
+	for i, v := range list {
+		text, err := json.Marshal(v)
+		if err != nil {
+			return list // which fails to be told, too
+		}
+		if weight += len(text) + len(","); weight > edge.MaxMessage-envelope && i > 0 {
+			return list[:i]
+		}
+	}
+	return list
 }
 
 // chosen makes sure that all dead letters are meant where none are named.

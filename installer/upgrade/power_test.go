@@ -17,7 +17,7 @@ func straced(t *testing.T, m machine, args ...string) machine {
 	t.Helper()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		t.Skip("strace is not installed")
+		t.Fatal("strace is missing: make test installs it")
 	}
 	m.command = append(append([]string{strace, "-f", "-qq"}, args...), m.installed)
 	return m

@@ -38,6 +38,7 @@ type options struct {
 	nodes   int           // of the hub
 	storms  int           // restarts of the hub
 	window  float64       // share of the usual time that nodes take to come back
+	short   bool          // a hub is only seen to work: no profiles, no rests
 }
 
 func run(ctx context.Context, args []string) error {
@@ -46,8 +47,8 @@ func run(ctx context.Context, args []string) error {
 		return runLoad(ctx, os.Stdin, os.Stdout)
 	case len(args) == 2 && args[0] == "echo":
 		return runEcho(ctx, args[1])
-	case len(args) == 1 && args[0] == "herd":
-		return runHerd(ctx, os.Stdin, os.Stdout)
+	case len(args) == 1 && args[0] == "fleet":
+		return runFleet(ctx, os.Stdin, os.Stdout)
 	}
 	o := options{window: 1}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -56,7 +57,7 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&o.hub, "hub", "bin/sedge-hub", "the sedge-hub to measure")
 	f.StringVar(&o.dist, "dist", "dist", "folder of the programs whose sizes are told")
 	f.StringVar(&o.out, "o", "BENCHMARKS.md", "file for the report")
-	f.StringVar(&o.only, "only", "", "measure only this: node or hub")
+	f.StringVar(&o.only, "only", "", "measure only this: node, hub, or deploy, which writes no report")
 	f.IntVar(&o.rounds, "rounds", 5, "turns of each subject at each load, and changes to all nodes of a hub")
 	f.DurationVar(&o.length, "length", 4*time.Second, "of one load")
 	f.DurationVar(&o.idle, "idle", time.Minute, "how long to watch an idle node")
@@ -68,8 +69,10 @@ func run(ctx context.Context, args []string) error {
 	}
 	switch o.only {
 	case "", "node", "hub":
+	case "deploy":
+		return onlyDeploys(ctx, o)
 	default:
-		return fmt.Errorf("-only %s: want node or hub", o.only)
+		return fmt.Errorf("-only %s: want node, hub or deploy", o.only)
 	}
 	page, err := readPage(o.out)
 	if err != nil {

@@ -203,12 +203,18 @@ func profiled(ctx context.Context, dir string, n *node, s Subject, load Load) (s
 
 // versions names what took part.
 func versions(ctx context.Context, o options) string {
-	first := func(name string, args ...string) string {
-		out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput() // mosquitto -h says 3
-		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		return line
-	}
-	return strings.Join([]string{first(o.program, "version"), first(mosquitto(), "-h"), first("go", "version")}, "; ")
+	return strings.Join([]string{firstLine(ctx, o.program, "version"), firstLine(ctx, mosquitto(), "-h"), firstLine(ctx, "go", "version")}, "; ")
+}
+
+func hubVersions(ctx context.Context, o options) string {
+	return firstLine(ctx, o.hub, "--version") + "; " + firstLine(ctx, "go", "version")
+}
+
+// firstLine returns the first line that a program says.
+func firstLine(ctx context.Context, name string, args ...string) string {
+	out, _ := exec.CommandContext(ctx, name, args...).CombinedOutput() // mosquitto -h says 3
+	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return line
 }
 
 func say(format string, args ...any) {

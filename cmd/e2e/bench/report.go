@@ -12,7 +12,8 @@ import (
 
 const preamble = `# Benchmarks
 
-Written by ` + "`make bench`" + `, the last section by ` + "`make bench-cluster`" + `; do not edit.
+Written by ` + "`make bench`" + `, the section about the hub also by ` + "`make bench-hub`" + `, the
+last one by ` + "`make bench-cluster`" + `; do not edit.
 
 %s, on %s.
 %s.

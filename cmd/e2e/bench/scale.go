@@ -25,9 +25,10 @@ type Scale struct {
 
 	Empty, Full, Back Weight // of the hub: without nodes, with all of them, and with all of them after its restarts
 	Peak              int64  // bytes, the most that was resident
-	Herd              int64  // bytes resident of the process of all nodes
+	Simulation        int64  // bytes resident of the process of all nodes
 
 	Join    Effort
+	Deploys Deploys // to one node, of a hub of its own
 	Pushes  []Push
 	Idle    Quiet
 	Storms  []Storm
@@ -37,9 +38,9 @@ type Scale struct {
 // An Effort is how long something took, the processor time it cost, and what else the
 // machine had to do.
 type Effort struct {
-	Took      time.Duration
-	Hub, Herd time.Duration // processor time
-	Load      float64       // of the machine before
+	Took       time.Duration
+	Hub, Nodes time.Duration // processor time
+	Load       float64       // of the machine before
 }
 
 // A Push is a change that went to all nodes.
@@ -52,9 +53,10 @@ type Push struct {
 // A Storm is a restart of the hub.
 type Storm struct {
 	Effort               // until the last node was connected again
+	Most   time.Duration // until all but a hundredth were
 	Up     time.Duration // until the hub answered
 	Peak   int           // dials in the busiest tenth of a second
-	Mean   float64       // dials in a tenth of a second, from the first to the last
+	Mean   float64       // dials in a tenth of a second, until all but a hundredth had come
 	Failed int           // dials that led to no session
 }
 
@@ -70,7 +72,7 @@ func scale(ctx context.Context, o options, dir string) (*Scale, error) {
 	if err := allowFiles(uint64(o.nodes) + 2000); err != nil {
 		return nil, err
 	}
-	s := &scaling{Scale: &Scale{Machine: machine(), Versions: versions(ctx, o), Time: time.Now(), Nodes: o.nodes, Profile: map[string]string{}}, options: o}
+	s := &scaling{Scale: &Scale{Machine: machine(), Versions: hubVersions(ctx, o), Time: time.Now(), Nodes: o.nodes, Profile: map[string]string{}}, options: o}
 	s.placed = map[string]edge.Ref{}
 	err := s.run(ctx, dir)
 	return s.Scale, err
@@ -81,7 +83,7 @@ type scaling struct {
 	*Scale
 	options options
 	hub     *hub
-	flock   *flock
+	fleet   *fleetProcess
 	placed  map[string]edge.Ref // what all nodes are to run
 }
 
@@ -102,20 +104,21 @@ func (s *scaling) run(ctx context.Context, dir string) (err error) {
 	if err := s.join(ctx); err != nil {
 		return err
 	}
-	defer s.flock.stop()
+	defer s.fleet.stop()
 	if err := s.pushes(ctx); err != nil {
 		return err
 	}
 	if err := s.quiet(ctx); err != nil {
 		return err
 	}
-	if s.Full, err = s.hub.weight(ctx); err != nil {
+	if err := s.weigh(ctx); err != nil {
 		return err
 	}
-	if s.Profile["memory"], err = s.hub.top(ctx, "heap?gc=1", "-sample_index=inuse_space"); err != nil {
+	if err := s.storms(ctx); err != nil {
 		return err
 	}
-	return s.storms(ctx)
+	_, err = s.push(ctx) // they follow still
+	return err
 }
 
 // function returns one whose code has so many bytes and is new.
@@ -157,18 +160,28 @@ func (s *scaling) wanted() Question {
 // effort begins to measure one; the function ends it.
 func (s *scaling) effort() (end func(last time.Time) Effort) {
 	h, f := worked(s.hub.pid()), time.Duration(0)
-	if s.flock != nil {
-		f = worked(s.flock.pid())
+	if s.fleet != nil {
+		f = worked(s.fleet.pid())
 	}
 	begun, busy := time.Now(), load()
 	return func(last time.Time) Effort {
-		return Effort{Took: last.Sub(begun), Hub: worked(s.hub.pid()) - h, Herd: worked(s.flock.pid()) - f, Load: busy}
+		return Effort{Took: last.Sub(begun), Hub: worked(s.hub.pid()) - h, Nodes: worked(s.fleet.pid()) - f, Load: busy}
+	}
+}
+
+// rest waits until what came before is over, unless all is to be short.
+func (s *scaling) rest(ctx context.Context, d time.Duration) {
+	if !s.options.short {
+		rest(ctx, d)
 	}
 }
 
 // profile has the hub write down where its time goes from now on, under that name; the
 // function waits for it.
 func (s *scaling) profile(ctx context.Context, what string, seconds int) (wait func() error) {
+	if s.options.short {
+		return func() error { return nil }
+	}
 	done := make(chan error, 1)
 	go func() { // wait waits
 		top, err := s.hub.top(ctx, fmt.Sprintf("profile?seconds=%d", seconds))
@@ -179,26 +192,27 @@ func (s *scaling) profile(ctx context.Context, what string, seconds int) (wait f
 }
 
 // join has all nodes join with one token.
-func (s *scaling) join(ctx context.Context) error {
+func (s *scaling) join(ctx context.Context) (err error) {
 	say("%d nodes join", s.Nodes)
 	token, err := s.hub.client.MakeToken(ctx, edge.TokenAsk{TTL: time.Hour, Uses: s.Nodes})
 	if err != nil {
 		return err
 	}
 	end := s.effort()
-	if s.flock, err = startFlock(Herd{URL: s.hub.link(), Token: token.Text, Nodes: s.Nodes, AtOnce: 256, Window: s.options.window}); err != nil {
+	if s.fleet, err = startFleet(Fleet{URL: s.hub.link(), Token: token.Text, Nodes: s.Nodes, AtOnce: 256, Window: s.options.window}); err != nil {
 		return err
 	}
 	profiled := s.profile(ctx, "joins", 10)
+	defer func() { err = errors.Join(err, profiled()) }()
 	// The last one is in step, not only connected.
-	at, err := s.flock.until(ctx, s.wanted(), 50*time.Millisecond, 5*time.Minute, s.all)
+	at, err := s.fleet.until(ctx, s.wanted(), 50*time.Millisecond, 5*time.Minute, s.all)
 	if err != nil {
-		s.flock.stop()
+		s.fleet.stop()
 		return fmt.Errorf("nodes join: %w", err)
 	}
 	s.Join = end(time.Unix(0, at.Last))
 	say("%+v", s.Join)
-	return profiled()
+	return nil
 }
 
 // all reports whether all nodes are connected and where they should be.
@@ -207,7 +221,7 @@ func (s *scaling) all(at Sight) bool { return at.Reached == s.Nodes }
 // pushes deploys functions of 10 kB to all.
 func (s *scaling) pushes(ctx context.Context) error {
 	for i := range s.options.rounds {
-		rest(ctx, 5*time.Second)
+		s.rest(ctx, 5*time.Second)
 		p, err := s.push(ctx)
 		if err != nil {
 			return err
@@ -218,9 +232,9 @@ func (s *scaling) pushes(ctx context.Context) error {
 		s.Pushes = append(s.Pushes, p)
 		say("a change is everywhere: %+v", p)
 	}
-	rest(ctx, 5*time.Second) // one more, for the profile
+	s.rest(ctx, 5*time.Second) // one more, for the profile
 	profiled := s.profile(ctx, "a change", 3)
-	rest(ctx, 500*time.Millisecond)
+	s.rest(ctx, 500*time.Millisecond)
 	_, err := s.push(ctx)
 	return errors.Join(err, profiled())
 }
@@ -231,7 +245,7 @@ func (s *scaling) push(ctx context.Context) (p Push, err error) {
 	if err := s.deploy(ctx, "large", p.Bytes); err != nil {
 		return p, err
 	}
-	at, err := s.flock.until(ctx, s.wanted(), 5*time.Millisecond, time.Minute, s.all)
+	at, err := s.fleet.until(ctx, s.wanted(), 5*time.Millisecond, time.Minute, s.all)
 	if err != nil {
 		return p, fmt.Errorf("a change goes to all: %w", err)
 	}
@@ -243,7 +257,7 @@ func (s *scaling) push(ctx context.Context) (p Push, err error) {
 		if d.Spread.Current == s.Nodes {
 			break
 		}
-		rest(ctx, 2*time.Millisecond)
+		rest(ctx, 20*time.Millisecond)
 	}
 	p.Known = time.Since(begun)
 	p.Effort = end(time.Unix(0, at.Last))
@@ -253,14 +267,14 @@ func (s *scaling) push(ctx context.Context) (p Push, err error) {
 // quiet listens while nothing happens.
 func (s *scaling) quiet(ctx context.Context) error {
 	say("idle")
-	rest(ctx, 10*time.Second) // reports of what was deployed
+	s.rest(ctx, 10*time.Second) // reports of what was deployed
 	end := s.effort()
-	before, err := s.flock.look(Question{})
+	before, err := s.fleet.look(Question{})
 	if err != nil {
 		return err
 	}
 	rest(ctx, s.options.idle)
-	after, err := s.flock.look(Question{})
+	after, err := s.fleet.look(Question{})
 	if err != nil {
 		return err
 	}
@@ -268,15 +282,24 @@ func (s *scaling) quiet(ctx context.Context) error {
 	each := func(n int64) float64 { return float64(n) / e.Took.Seconds() / float64(s.Nodes) }
 	s.Idle = Quiet{For: e.Took, Up: each(after.Up - before.Up), Down: each(after.Down - before.Down), Hub: e.Hub.Seconds() / e.Took.Seconds()}
 	say("%+v", s.Idle)
-	s.Herd, _ = resident(s.flock.pid())
+	s.Simulation, _ = resident(s.fleet.pid())
 	return ctx.Err()
+}
+
+// weigh looks at what the hub holds with all nodes.
+func (s *scaling) weigh(ctx context.Context) (err error) {
+	if s.Full, err = s.hub.weight(ctx); err != nil || s.options.short {
+		return err
+	}
+	s.Profile["memory"], err = s.hub.top(ctx, "heap?gc=1", "-sample_index=inuse_space")
+	return err
 }
 
 // storms restarts the hub.
 func (s *scaling) storms(ctx context.Context) error {
 	for i := range s.options.storms {
 		if i > 0 {
-			rest(ctx, 65*time.Second) // what lasts a minute counts as a session
+			s.rest(ctx, 65*time.Second) // what lasts a minute counts as a session
 		}
 		st, err := s.storm(ctx, i == s.options.storms-1)
 		if err != nil {
@@ -293,7 +316,7 @@ func (s *scaling) storms(ctx context.Context) error {
 }
 
 func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
-	before, err := s.flock.look(Question{})
+	before, err := s.fleet.look(Question{})
 	if err != nil {
 		return st, err
 	}
@@ -306,38 +329,41 @@ func (s *scaling) storm(ctx context.Context, last bool) (st Storm, err error) {
 		return st, err
 	}
 	st.Up = time.Since(begun)
-	profiled := func() error { return nil }
 	if last {
-		profiled = s.profile(ctx, "a restart", 20)
+		profiled := s.profile(ctx, "a restart", 20)
+		defer func() { err = errors.Join(err, profiled()) }()
 	}
 	q := Question{Since: begun.UnixNano()}
-	at, err := s.flock.until(ctx, q, 100*time.Millisecond, 5*time.Minute, func(at Sight) bool {
+	at, err := s.fleet.until(ctx, q, 100*time.Millisecond, 5*time.Minute, func(at Sight) bool {
 		return at.Connected == s.Nodes && len(at.Arrived) >= s.Nodes
 	})
 	if err != nil {
 		return st, fmt.Errorf("nodes come back: %w", err)
 	}
-	st.Effort = end(time.Unix(0, slices.Max(at.Arrived)))
+	slices.Sort(at.Arrived)
+	st.Effort = end(time.Unix(0, at.Arrived[len(at.Arrived)-1]))
+	st.Most = time.Unix(0, at.Arrived[s.Nodes-1-s.Nodes/100]).Sub(begun)
 	st.Hub = worked(s.hub.pid()) - hub
 	st.Peak, st.Mean = crowding(at.Dialled)
 	for why, n := range at.Failed {
 		st.Failed += n - before.Failed[why]
 	}
 	say("dials that failed: %v", at.Failed)
-	return st, profiled()
+	return st, nil
 }
 
-// crowding returns how many times fall into the fullest tenth of a second, and how many
-// on average from the first to the last.
+// crowding returns how many times fall into the fullest tenth of a second, and how many on
+// average until all but a hundredth have come.
 func crowding(times []int64) (peak int, mean float64) {
 	if len(times) == 0 {
 		return 0, 0
 	}
+	slices.Sort(times)
 	const width = int64(100 * time.Millisecond)
-	first, last := slices.Min(times), slices.Max(times)
-	slots := make([]int, (last-first)/width+1)
-	for _, t := range times {
-		slots[(t-first)/width]++
+	most := times[:max(1, len(times)-len(times)/100)]
+	slots := make([]int, (most[len(most)-1]-most[0])/width+1)
+	for _, t := range most {
+		slots[(t-most[0])/width]++
 	}
-	return slices.Max(slots), float64(len(times)) / float64(len(slots))
+	return slices.Max(slots), float64(len(most)) / float64(len(slots))
 }

@@ -12,8 +12,8 @@ import (
 
 // TestMain lets the test program be the nodes of a hub, as bench is.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "herd" {
-		if err := runHerd(context.Background(), os.Stdin, os.Stdout); err != nil {
+	if len(os.Args) == 2 && os.Args[1] == "fleet" {
+		if err := runFleet(context.Background(), os.Stdin, os.Stdout); err != nil {
 			println(err.Error())
 			os.Exit(1)
 		}
@@ -30,7 +30,7 @@ func TestHundredsOfNodesFollowTheirHubAcrossItsDeath(t *testing.T) {
 	}
 	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer stop()
-	o := options{hub: program, nodes: 300, window: 0.1, rounds: 1, storms: 2}
+	o := options{hub: program, nodes: 300, window: 0.1, rounds: 2, idle: time.Second, storms: 2, short: true}
 	s, err := scale(ctx, o, dir)
 	if err != nil {
 		t.Fatal(err)

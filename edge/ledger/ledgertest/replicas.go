@@ -26,6 +26,8 @@ var replicas = map[string]func(*testing.T, []*ledger.Ledger){
 	"Positions rise by one, in the order of commits":     testReplicaPositions,
 	"A token for one is good for one, whoever is asked":  testReplicaToken,
 	"Of two machines one verdict is spoken by all":       testReplicaClone,
+	"All have one secret, that of who came first":        testReplicaSecret,
+	"Sightings are each heard once, and of the dead":     testReplicaSightings,
 	"One rollout begins, and each of its steps is taken": testReplicaRollout,
 }
 
@@ -136,4 +138,64 @@ func testReplicaRollout(t *testing.T, all []*ledger.Ledger) {
 		t.Errorf("after 30 steps it has reached %v, %v", r.Nodes, err)
 	}
 	verify(t, all)
+}
+
+func testReplicaSecret(t *testing.T, all []*ledger.Ledger) {
+	var made atomic.Int64
+	got := make([]string, 9)
+	together(len(got), func(i int) {
+		secret, err := all[i%len(all)].Secret("key", func() ([]byte, error) { return fmt.Append(nil, "secret ", made.Add(1)), nil })
+		if err != nil {
+			t.Error(err)
+		}
+		got[i] = string(secret)
+	})
+	if slices.ContainsFunc(got, func(s string) bool { return s != "secret 1" }) {
+		t.Errorf("the replicas have %q, want one secret", got)
+	}
+}
+
+func testReplicaSightings(t *testing.T, all []*ledger.Ledger) {
+	tell := func(by int, n ledger.News) ledger.Heard {
+		t.Helper()
+		n.Of.ID = fmt.Sprint("r", by)
+		h, err := all[by].Exchange(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	wantSeen := func(what string, got []ledger.Sighting, want ...ledger.Sighting) {
+		t.Helper()
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	seen := func(node, replica string, counter int64, body string) ledger.Sighting {
+		return ledger.Sighting{Node: node, Replica: replica, Counter: counter, Body: []byte(body)}
+	}
+	begun := func(s ledger.Sighting) ledger.Sighting { s.Begun = true; return s }
+
+	if h := tell(0, ledger.News{Seen: []ledger.Sighting{begun(seen("n", "r0", 5, "a"))}}); !h.New {
+		t.Error("who comes for the first time is not new")
+	}
+	h := tell(1, ledger.News{})
+	wantSeen("to who comes", h.Seen, seen("n", "r0", 5, "a"))
+	wantSeen("again", tell(1, ledger.News{Since: h.At}).Seen)
+
+	tell(1, ledger.News{Seen: []ledger.Sighting{begun(seen("n", "r1", 6, "b"))}})
+	tell(0, ledger.News{Seen: []ledger.Sighting{seen("n", "", 5, "late"), begun(seen("n", "r0", 5, "late"))}})
+	h = tell(2, ledger.News{})
+	wantSeen("after it moved", h.Seen, seen("n", "r1", 6, "b"))
+
+	dead := h.Replicas[1]
+	tell(1, ledger.News{})
+	if h = tell(0, ledger.News{Dead: []ledger.Replica{dead}}); len(h.Replicas) != 3 {
+		t.Errorf("of the replicas %v remain, want all: the dead one has beaten since", h.Replicas)
+	}
+	h = tell(0, ledger.News{Dead: h.Replicas[1:2]})
+	wantSeen("of who died", h.Seen, seen("n", "", 6, "b"))
+	if h = tell(1, ledger.News{}); !h.New || h.Replicas[2].ID != "r1" {
+		t.Errorf("who was dead is among %v, new: %v; want it to be new, and the last", h.Replicas, h.New)
+	}
 }

@@ -13,16 +13,16 @@ import (
 	"time"
 )
 
-// A flock is a herd in a process of its own, as bench sees it.
-type flock struct {
+// A fleetProcess is a fleet in a process of its own, as bench sees it.
+type fleetProcess struct {
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	answers *json.Decoder
 }
 
-// startFlock starts the nodes, which begin to join.
-func startFlock(h Herd) (*flock, error) {
-	cmd := exec.Command(self(), "herd")
+// startFleet starts the nodes, which begin to join.
+func startFleet(h Fleet) (*fleetProcess, error) {
+	cmd := exec.Command(self(), "fleet")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // see spawn
 	in, err := cmd.StdinPipe()
@@ -36,7 +36,7 @@ func startFlock(h Herd) (*flock, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start nodes: %w", err)
 	}
-	f := &flock{cmd, in, json.NewDecoder(bufio.NewReader(out))}
+	f := &fleetProcess{cmd, in, json.NewDecoder(bufio.NewReader(out))}
 	if err := json.NewEncoder(in).Encode(h); err != nil {
 		f.stop()
 		return nil, fmt.Errorf("start nodes: %w", err)
@@ -44,17 +44,17 @@ func startFlock(h Herd) (*flock, error) {
 	return f, nil
 }
 
-func (f *flock) pid() int { return f.cmd.Process.Pid }
+func (f *fleetProcess) pid() int { return f.cmd.Process.Pid }
 
 // stop has all nodes leave.
-func (f *flock) stop() {
+func (f *fleetProcess) stop() {
 	f.in.Close()
 	late := time.AfterFunc(30*time.Second, func() { f.cmd.Process.Kill() })
 	defer late.Stop()
 	f.cmd.Wait() // how it ends does not matter
 }
 
-func (f *flock) look(q Question) (s Sight, err error) {
+func (f *fleetProcess) look(q Question) (s Sight, err error) {
 	if err := json.NewEncoder(f.in).Encode(q); err != nil {
 		return s, fmt.Errorf("ask nodes: %w", err)
 	}
@@ -65,7 +65,7 @@ func (f *flock) look(q Question) (s Sight, err error) {
 }
 
 // until asks until ok says that it is so.
-func (f *flock) until(ctx context.Context, q Question, every, most time.Duration, ok func(Sight) bool) (Sight, error) {
+func (f *fleetProcess) until(ctx context.Context, q Question, every, most time.Duration, ok func(Sight) bool) (Sight, error) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	late := time.After(most)

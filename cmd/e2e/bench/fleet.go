@@ -17,9 +17,9 @@ import (
 	"github.com/sedge-iot/sedge/edge"
 )
 
-// A Herd is nodes without agents: each has a key, a real link, a replica and what it
+// A Fleet is nodes without agents: each has a key, a real link, a replica and what it
 // reports, in one process for all.
-type Herd struct {
+type Fleet struct {
 	URL    string  // wss://127.0.0.1:PORT/v1/link
 	Token  string  // the text of a join token that is good for all
 	Nodes  int     // how many
@@ -27,13 +27,13 @@ type Herd struct {
 	Window float64 // share of the usual time that they take to come back; 1 in earnest
 }
 
-// A Question is asked of a herd, as a line of JSON.
+// A Question is asked of a fleet, as a line of JSON.
 type Question struct {
 	Digest string // how many have the functions that it names, and since when
 	Since  int64  // what has happened since, Unix nanoseconds; 0: nothing of that
 }
 
-// A Sight is what a herd answers. Times are Unix nanoseconds.
+// A Sight is what a fleet answers. Times are Unix nanoseconds.
 type Sight struct {
 	Connected int
 	Reached   int            // of the connected, those that have said to have the functions
@@ -44,46 +44,43 @@ type Sight struct {
 	Up, Down  int64          // bytes that nodes have written and read, TLS and all
 }
 
-// runHerd is "bench herd": a Herd as JSON comes in, then a Question a line; to each goes
+// runFleet is "bench fleet": a Fleet as JSON comes in, then a Question a line; to each goes
 // out a Sight.
-func runHerd(ctx context.Context, in io.Reader, out io.Writer) error {
-	debug.SetGCPercent(400) // what the nodes take of the processors, the hub does not have
-	ctx, stop := context.WithCancel(ctx)
+func runFleet(ctx context.Context, in io.Reader, out io.Writer) error {
+	debug.SetGCPercent(200) // what the nodes take of the processors, the hub does not have
 	lines := bufio.NewScanner(in)
 	if !lines.Scan() {
-		stop()
-		return fmt.Errorf("read herd: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("read fleet: %w", io.ErrUnexpectedEOF)
 	}
-	h := &herd{failed: map[string]int{}}
-	if err := json.Unmarshal(lines.Bytes(), &h.Herd); err != nil {
-		stop()
-		return fmt.Errorf("read herd: %w", err)
+	f := &fleet{failed: map[string]int{}}
+	if err := json.Unmarshal(lines.Bytes(), &f.Fleet); err != nil {
+		return fmt.Errorf("read fleet: %w", err)
 	}
-	if err := h.gather(); err != nil {
-		stop()
+	if err := f.gather(); err != nil {
 		return err
 	}
+	ctx, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer stop()
-	all.Go(func() { h.run(ctx) })
+	all.Go(func() { f.run(ctx) })
 	answers := json.NewEncoder(out)
 	for lines.Scan() {
 		var q Question
 		if err := json.Unmarshal(lines.Bytes(), &q); err != nil {
 			return fmt.Errorf("read question: %w", err)
 		}
-		if err := answers.Encode(h.look(q)); err != nil {
+		if err := answers.Encode(f.look(q)); err != nil {
 			return err
 		}
 	}
 	return lines.Err()
 }
 
-// A herd is a Herd at large.
-type herd struct {
-	Herd
-	sheep    []*sheep
+// A fleet is a Fleet at large.
+type fleet struct {
+	Fleet
+	nodes    []*simNode
 	up, down atomic.Int64
 	heard    memory
 
@@ -94,27 +91,27 @@ type herd struct {
 }
 
 // gather makes the nodes, with keys of their own.
-func (h *herd) gather() error {
-	v, err := edge.ParseInvitation(h.Token)
+func (f *fleet) gather() error {
+	v, err := edge.ParseInvitation(f.Token)
 	if err != nil {
 		return err
 	}
-	for i := range h.Nodes {
-		s, err := newSheep(h, i, v)
+	for i := range f.Nodes {
+		s, err := newSimNode(f, i, v)
 		if err != nil {
 			return err
 		}
-		h.sheep = append(h.sheep, s)
+		f.nodes = append(f.nodes, s)
 	}
 	return nil
 }
 
 // run has the nodes join, so many at a time, and stay until ctx is done.
-func (h *herd) run(ctx context.Context) {
+func (f *fleet) run(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
-	gate := make(chan struct{}, h.AtOnce)
-	for _, s := range h.sheep {
+	gate := make(chan struct{}, f.AtOnce)
+	for _, s := range f.nodes {
 		select {
 		case gate <- struct{}{}:
 		case <-ctx.Done():
@@ -126,9 +123,9 @@ func (h *herd) run(ctx context.Context) {
 }
 
 // look answers a question.
-func (h *herd) look(q Question) Sight {
-	v := Sight{Up: h.up.Load(), Down: h.down.Load(), Failed: map[string]int{}}
-	for _, s := range h.sheep {
+func (f *fleet) look(q Question) Sight {
+	v := Sight{Up: f.up.Load(), Down: f.down.Load(), Failed: map[string]int{}}
+	for _, s := range f.nodes {
 		if !s.connected.Load() {
 			continue
 		}
@@ -138,10 +135,10 @@ func (h *herd) look(q Question) Sight {
 			v.Last = max(v.Last, s.since.Load())
 		}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	v.Dialled, v.Arrived = after(h.dialled, q.Since), after(h.arrived, q.Since)
-	for why, n := range h.failed {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v.Dialled, v.Arrived = after(f.dialled, q.Since), after(f.arrived, q.Since)
+	for why, n := range f.failed {
 		v.Failed[why] = n
 	}
 	return v
@@ -155,22 +152,22 @@ func after(times []int64, since int64) []int64 {
 	return slices.DeleteFunc(slices.Clone(times), func(t int64) bool { return t < since })
 }
 
-func (h *herd) dials() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.dialled = append(h.dialled, time.Now().UnixNano())
+func (f *fleet) dials() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dialled = append(f.dialled, time.Now().UnixNano())
 }
 
-func (h *herd) arrives() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.arrived = append(h.arrived, time.Now().UnixNano())
+func (f *fleet) arrives() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.arrived = append(f.arrived, time.Now().UnixNano())
 }
 
-func (h *herd) fails(why string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.failed[why]++
+func (f *fleet) fails(why string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failed[why]++
 }
 
 // A memory keeps the message that came last. What the hub says to all is read by each
@@ -202,18 +199,18 @@ func (m *memory) decode(data []byte) (edge.Message, error) {
 // A counted connection counts what goes over it.
 type counted struct {
 	net.Conn
-	herd *herd
+	fleet *fleet
 }
 
 func (c counted) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.herd.down.Add(int64(n))
+	c.fleet.down.Add(int64(n))
 	return n, err
 }
 
 func (c counted) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	c.herd.up.Add(int64(n))
+	c.fleet.up.Add(int64(n))
 	return n, err
 }
 

@@ -22,10 +22,10 @@ const (
 	addresses = 16              // that nodes come from: the ports of one might run short
 )
 
-// A sheep is a node of a herd. What a real one has on disk, it has in memory, and it
+// A simNode is a node of a fleet. What a real one has on disk, it has in memory, and it
 // runs what it is told without running it.
-type sheep struct {
-	herd    *herd
+type simNode struct {
+	fleet   *fleet
 	dialer  link.Dialer
 	proof   edge.Proof
 	backoff link.Backoff
@@ -38,22 +38,22 @@ type sheep struct {
 	replica *edge.Replica // guarded by mu
 }
 
-func newSheep(h *herd, i int, v edge.Invitation) (*sheep, error) {
+func newSimNode(f *fleet, i int, v edge.Invitation) (*simNode, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	s := &sheep{herd: h, replica: edge.NewReplica(edge.Synced{}, edge.Policy{})}
-	s.backoff.Random = func() float64 { return mrand.Float64() * h.Window }
+	s := &simNode{fleet: f, replica: edge.NewReplica(edge.Synced{}, edge.Policy{})}
+	s.backoff.Random = func() float64 { return mrand.Float64() * f.Window }
 	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%addresses))}}
 	s.dialer = link.Dialer{
-		URL: h.URL, Hub: v.HubKey, Key: key, Trust: link.Trust{Pin: v.CA},
+		URL: f.URL, Hub: v.HubKey, Key: key, Trust: link.Trust{Pin: v.CA},
 		Net: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := from.DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			return counted{conn, h}, nil
+			return counted{conn, f}, nil
 		},
 	}
 	s.proof = edge.Proof{
@@ -66,10 +66,10 @@ func newSheep(h *herd, i int, v edge.Invitation) (*sheep, error) {
 
 // run dials until there is a session, keeps to it, and begins anew, until ctx is done. It
 // calls joined once the first dial is over.
-func (s *sheep) run(ctx context.Context, joined func()) {
+func (s *simNode) run(ctx context.Context, joined func()) {
 	defer joined()
 	for ctx.Err() == nil {
-		s.herd.dials()
+		s.fleet.dials()
 		s.proof.Counter++
 		conn, _, err := s.dialer.Dial(ctx, link.Clock{Now: time.Now()}, s.proof)
 		joined()
@@ -80,7 +80,7 @@ func (s *sheep) run(ctx context.Context, joined func()) {
 			s.stay(ctx, conn)
 			lasted = time.Since(began)
 		} else {
-			s.herd.fails(reason(err))
+			s.fleet.fails(reason(err))
 		}
 		select {
 		case <-time.After(s.backoff.Next(lasted, link.RetryAfter(err))):
@@ -105,8 +105,8 @@ func reason(err error) string {
 }
 
 // stay keeps a session until it ends.
-func (s *sheep) stay(ctx context.Context, conn *link.Conn) {
-	s.herd.arrives()
+func (s *simNode) stay(ctx context.Context, conn *link.Conn) {
+	s.fleet.arrives()
 	s.connected.Store(true)
 	defer s.connected.Store(false)
 	live, stop := context.WithCancel(ctx)
@@ -123,7 +123,7 @@ func (s *sheep) stay(ctx context.Context, conn *link.Conn) {
 
 // tell reports, and says something at least every edge.BeatTime, as a member of a fleet
 // does on which nothing runs.
-func (s *sheep) tell(live context.Context, conn *link.Conn, news <-chan struct{}) {
+func (s *simNode) tell(live context.Context, conn *link.Conn, news <-chan struct{}) {
 	next := time.NewTimer(mrand.N(glance))
 	defer next.Stop()
 	told := map[string]functions.Revision{}
@@ -160,8 +160,8 @@ func untold(told map[string]functions.Revision, list []edge.Ref) *edge.Report {
 }
 
 // heard does what the hub says.
-func (s *sheep) heard(conn *link.Conn, data []byte, news chan<- struct{}) error {
-	m, err := s.herd.heard.decode(data)
+func (s *simNode) heard(conn *link.Conn, data []byte, news chan<- struct{}) error {
+	m, err := s.fleet.heard.decode(data)
 	if err != nil {
 		return err
 	}
@@ -186,11 +186,11 @@ func (s *sheep) heard(conn *link.Conn, data []byte, news chan<- struct{}) error 
 	return nil
 }
 
-func (s *sheep) say(conn *link.Conn, messages ...edge.Message) {
+func (s *simNode) say(conn *link.Conn, messages ...edge.Message) {
 	for _, m := range messages {
 		data, err := edge.Encode(m)
 		if err != nil {
-			s.herd.fails(err.Error())
+			s.fleet.fails(err.Error())
 			continue
 		}
 		conn.Send(data) // if that fails, the session has ended
