@@ -112,11 +112,10 @@ func (m *Member) diagnostics() edge.Diagnostics {
 	return d
 }
 
-// checks returns those of the program, and that of the hub.
+// checks returns those of the whole node, or none if nobody makes them.
 func (m *Member) checks() []edge.Check {
-	var list []edge.Check
-	if m.Checks != nil {
-		list = m.Checks()
+	if m.Checks == nil {
+		return nil
 	}
-	return list
+	return m.Checks()
 }
