@@ -10,7 +10,8 @@ DATABASE = postgres
 # Where the unit suites run that are emulated: packages that start neither
 # brokers, databases nor workers.
 UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner ./functions/runner/javascript \
-        ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./edge/member ./agent/store ./agent
+        ./edge ./edge/sqlite ./edge/keys ./edge/link ./edge/selector ./edge/rollout ./edge/ledger ./edge/fleet \
+        ./edge/client ./edge/hub ./edge/member ./agent/store ./agent
 
 # The Kubernetes for tests, a module of its own: its parts that are quickly built
 # (the other one, ./kubernetes, takes minutes even to vet), and the packages of
