@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"fmt"
 	"net"
 	"os"
@@ -92,4 +93,13 @@ func cmdUnplug(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := houseOf(ts).agents[args[0]]
 	cmd.Process.Kill()
 	cmd.Wait() // which only says that it was killed
+}
+
+// cmdTamper changes a database behind the back of the program that has it open.
+func cmdTamper(ts *testscript.TestScript, neg bool, args []string) {
+	db, err := sql.Open("sqlite", "file:"+ts.MkAbs(args[0])+"?_pragma=busy_timeout(10000)")
+	ts.Check(err)
+	defer db.Close()
+	_, err = db.Exec(args[1])
+	ts.Check(err)
 }

@@ -83,6 +83,7 @@ func TestScripts(t *testing.T) {
 			"join":      cmdJoin,
 			"agent":     cmdAgent,
 			"unplug":    cmdUnplug,
+			"tamper":    cmdTamper,
 		},
 	})
 }
