@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -283,8 +285,21 @@ func cmdHears(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
+// cmdTells asks the hub for a path, with the token if there is one.
 func cmdTells(ts *testscript.TestScript, neg bool, args []string) {
-	res, err := http.Get("http://" + ts.Getenv("API") + args[0])
+	req, err := http.NewRequest("GET", ts.Getenv("SEDGE_HUB_URL")+args[0], nil)
+	ts.Check(err)
+	if file := ts.Getenv("SEDGE_TOKEN_FILE"); file != "" {
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile(file)))
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	if file := ts.Getenv("SEDGE_HUB_CA"); file != "" {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM([]byte(ts.ReadFile(file)))
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	}
+	res, err := (&http.Client{Transport: transport}).Do(req)
 	ts.Check(err)
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
