@@ -296,3 +296,14 @@ func TestTheAuditSaysWhoDidWhatFromWhere(t *testing.T) {
 		t.Errorf("VerifyAudit = %v", err)
 	}
 }
+
+func TestASignatureThatNoNodeCouldBeToldIsRefused(t *testing.T) {
+	h := serve(t)
+	for _, signature := range []string{"two words", "a\nb", strings.Repeat("x", edge.MaxSignature+1)} {
+		_, err := h.client.Deploy(t.Context(), function(t, "f", "1"), client.DeployOptions{Signature: signature})
+		wantCode(t, "Deploy", err, edge.Invalid)
+	}
+	if _, err := h.client.Deploy(t.Context(), function(t, "f", "1"), client.DeployOptions{Signature: strings.Repeat("x", edge.MaxSignature)}); err != nil {
+		t.Errorf("Deploy = %v", err)
+	}
+}
