@@ -41,12 +41,12 @@ demo: build ## Show a simulated home react to a function; Ctrl-C ends it.
 
 .PHONY: test
 test: ## Install what the tests need and run them all.
-	$(DEPS) $(BROKER) $(DATABASE) strace
+	$(DEPS) $(BROKER) $(DATABASE) strace minisign
 	go test -timeout 10m ./...
 
 .PHONY: test-race
 test-race: ## Run all tests with the race detector.
-	$(DEPS) $(BROKER) $(DATABASE) strace gcc
+	$(DEPS) $(BROKER) $(DATABASE) strace minisign gcc
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
 .PHONY: test-arm test-arm64 test-armv6
