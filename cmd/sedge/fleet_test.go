@@ -2,6 +2,7 @@ package main
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -95,11 +96,16 @@ func cmdUnplug(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Wait() // which only says that it was killed
 }
 
-// cmdTamper changes a database behind the back of the program that has it open.
-func cmdTamper(ts *testscript.TestScript, neg bool, args []string) {
-	db, err := sql.Open("sqlite", "file:"+ts.MkAbs(args[0])+"?_pragma=busy_timeout(10000)")
-	ts.Check(err)
-	defer db.Close()
-	_, err = db.Exec(args[1])
-	ts.Check(err)
+// tamper changes a database behind the back of the program that has it open. It is a
+// program of its own, as whoever does it would have one.
+func tamper() {
+	db, err := sql.Open("sqlite", "file:"+os.Args[1]+"?_pragma=busy_timeout(10000)")
+	if err == nil {
+		_, err = db.Exec(os.Args[2])
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }

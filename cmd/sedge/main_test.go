@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == node.RunnerCommand { // sedge up starts its own file
 		main()
 	}
-	testscript.Main(m, map[string]func(){"sedge": main})
+	testscript.Main(m, map[string]func(){"sedge": main, "tamper": tamper})
 }
 
 // TestScripts runs testdata/*.txtar. Beside testscript's own commands they use:
@@ -51,10 +51,11 @@ func TestMain(m *testing.M) {
 //	watch PATTERN sedge …  run it until a line of its stdout matches, then end it by SIGINT; it must exit with 0
 //	pub TOPIC PAYLOAD      what a device says
 //	hears TOPIC PATTERN    wait for such a message at the broker
-//	tells PATH PATTERN     what sedge up tells there, to who has no token, must match
+//	tells PATH PATTERN     what the hub tells there, to the token in SEDGE_TOKEN_FILE if there is one, must match
 //	hub                    start sedge-hub; SEDGE_HUB_URL, SEDGE_TOKEN_FILE and SEDGE_HUB_CA are set
 //	agent NAME             start sedge-agent as that node, which has joined, at the broker MOSQUITTO
 //	unplug NAME            end it
+//	exec tamper FILE SQL   change a database behind the back of the program that has it open
 //	join NAME TEXTFILE     have that node join by the line in the file, as a person would paste it
 func TestScripts(t *testing.T) {
 	if testing.Short() {
@@ -85,7 +86,6 @@ func TestScripts(t *testing.T) {
 			"join":      cmdJoin,
 			"agent":     cmdAgent,
 			"unplug":    cmdUnplug,
-			"tamper":    cmdTamper,
 		},
 	})
 }
