@@ -85,9 +85,9 @@ type Proof struct {
 	Counter   int64             `json:"counter"`   // of the node's dials, stored before each
 	Name      string            `json:"name"`
 	Version   string            `json:"version"`
-	Platform  string            `json:"platform"` // like linux/arm/6
-	Labels    map[string]string `json:"labels,omitempty"`
-	Join      *Join             `json:"join,omitempty"` // if it comes for the first time
+	Platform  string            `json:"platform"`         // like linux/arm/6
+	Labels    map[string]string `json:"labels,omitempty"` // if it comes for the first time; the hub keeps them from there on
+	Join      *Join             `json:"join,omitempty"`   // if it comes for the first time
 }
 
 // A Join is what a join token gives a node to show.

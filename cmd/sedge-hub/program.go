@@ -104,7 +104,7 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 	p.fleet = fleet.New(fleet.Config{Ledger: p.ledger, Key: key, Replica: replica, Logger: lg.With("part", "fleet")})
 	p.hub, err = hub.New(hub.Config{
 		Ledger: p.ledger, Fleet: p.fleet, Hosts: p.hosts, CA: pin,
-		Version: settings.Version(), TokenFile: p.tokenFile, Logger: lg.With("part", "hub"),
+		Version: settings.Version(), TokenFile: p.tokenFile, Metrics: service.Metrics(p.fleet), Logger: lg.With("part", "hub"),
 	})
 	return p, err
 }

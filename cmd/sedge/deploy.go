@@ -23,6 +23,7 @@ type deployOptions struct {
 	dryRun  bool
 	diff    bool
 	yes     bool
+	signed  string // a file
 
 	selector string
 	canary   string
@@ -51,6 +52,7 @@ and what the code imports is bundled with it.`,
   sedge deploy -f night-light --dry-run --diff  # what would change?
   cat function.yaml | sedge deploy -f -
   sedge deploy -f night-light -l site=home --canary 1,10% --wait   # in stages; goes back by itself
+  sedge deploy -f night-light --signature night-light.txt.minisig  # for nodes that want it signed: sedge digest --help
   sedge deploy -f night-light --kubeconfig /etc/rancher/k3s/k3s.yaml --wait`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -67,6 +69,7 @@ and what the code imports is bundled with it.`,
 	f.BoolVar(&o.dryRun, "dry-run", false, "check and compare, change nothing")
 	f.BoolVar(&o.diff, "diff", false, "show what changes")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask, though it takes many functions away from nodes")
+	f.StringVar(&o.signed, "signature", "", "`FILE` that minisign made of what sedge digest prints")
 	selectorFlag(cmd, &o.selector, "only on nodes with such labels, a `SELECTOR`")
 	f.StringVar(&o.canary, "canary", "", "first to so many nodes, `STAGES` like 1 or 10% or 1,10%,50%; then to all")
 	usual := rollout.Usual()
@@ -116,6 +119,10 @@ func (sh *shell) deployAll(ctx context.Context, all []functions.Function, o depl
 	if err != nil {
 		return nil, err
 	}
+	signature, err := o.signature(all)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range all {
 		if o.diff {
 			if _, err := sh.diffWithHub(ctx, f); err != nil {
@@ -124,7 +131,7 @@ func (sh *shell) deployAll(ctx context.Context, all []functions.Function, o depl
 		}
 		err := sh.ask(ctx, "", func(c *client.Client) error {
 			return sh.guarded(o.yes, func(confirmed bool) error {
-				change, err := c.Deploy(ctx, f, client.DeployOptions{DryRun: o.dryRun, Rollout: ask, Confirmed: confirmed})
+				change, err := c.Deploy(ctx, f, client.DeployOptions{DryRun: o.dryRun, Rollout: ask, Signature: signature, Confirmed: confirmed})
 				if err == nil {
 					changes = append(changes, change)
 				}

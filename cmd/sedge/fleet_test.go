@@ -1,6 +1,8 @@
 package main
 
 import (
+	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -92,4 +94,18 @@ func cmdUnplug(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := houseOf(ts).agents[args[0]]
 	cmd.Process.Kill()
 	cmd.Wait() // which only says that it was killed
+}
+
+// tamper changes a database behind the back of the program that has it open. It is a
+// program of its own, as whoever does it would have one.
+func tamper() {
+	db, err := sql.Open("sqlite", "file:"+os.Args[1]+"?_pragma=busy_timeout(10000)")
+	if err == nil {
+		_, err = db.Exec(os.Args[2])
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }

@@ -88,7 +88,7 @@ func TestANodeIsAskedAndAnswers(t *testing.T) {
 	want(t, "error of StateDelete", code(r.StateDelete(ctx, "lamp", "k", nil)), edge.Conflict)
 	_, err = r.Checks(ctx)
 	want(t, "error of an answer that is none", code(err), edge.Internal)
-	if err := r.Try(ctx, function(t, "lamp", "1", nil)); err != nil {
+	if err := r.Try(ctx, function(t, "lamp", "1", nil), ""); err != nil {
 		t.Errorf("Try = %v", err)
 	}
 }
@@ -109,7 +109,7 @@ func TestALargeFunctionToTryIsFetched(t *testing.T) {
 	})
 	answer := m.answer
 	m.answer = func(c *edge.Call, say func(edge.Message)) { go answer(c, say) } // it ends by the answer that the test waits for
-	if err := h.on("hall").Try(t.Context(), large); err != nil {
+	if err := h.on("hall").Try(t.Context(), large, ""); err != nil {
 		t.Errorf("Try = %v", err)
 	}
 	m.tell(&edge.Fetch{Revision: large.Revision, Offset: 7})

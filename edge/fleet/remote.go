@@ -38,15 +38,15 @@ func (r *Remote) Here() error {
 	return err
 }
 
-// Try has the node load a function without putting it into force. The error says why
-// it does not load.
-func (r *Remote) Try(ctx context.Context, f functions.Function) error {
+// Try has the node load a function, with an operator's signature or "", without putting
+// it into force. The error says why it does not load, or may not.
+func (r *Remote) Try(ctx context.Context, f functions.Function, signature string) error {
 	body, back, err := r.fleet.library.lend(r.id, f)
 	if err != nil {
 		return err
 	}
 	defer back()
-	_, err = ask[json.RawMessage](ctx, r, edge.VerbTry, body)
+	_, err = ask[json.RawMessage](ctx, r, edge.VerbTry, edge.Try{Function: body, Signature: signature})
 	return err
 }
 

@@ -83,6 +83,7 @@ func (h *Hub) routes() []route {
 		{"POST", "/v1/operators", admin, h.json(h.makeOperator)},
 		{"DELETE", "/v1/operators/{operator}", admin, h.json(h.deleteOperator)},
 		{"GET", "/v1/audit", admin, h.json(h.audit)},
+		{"GET", "/v1/audit/verify", admin, h.json(h.verifyAudit)},
 		{"POST", "/v1/accept-epoch", admin, h.json(h.acceptEpoch)},
 
 		{"GET", "/v1/version", viewer, h.json(h.version)},

@@ -67,6 +67,7 @@ func (e *entry) place(action string, next current) error {
 
 // set makes next the current one, unless all is so already.
 func (e *entry) set(action string, next current) error {
+	e.result.Signature = next.signature
 	e.result.Change = edge.Change{
 		Function: e.name, Revision: next.revision, Enabled: next.enabled, Created: !e.exists,
 		Changed: !e.exists || next != e.current,
