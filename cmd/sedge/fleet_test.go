@@ -64,6 +64,7 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("SEDGE_TOKEN_FILE", filepath.Join(dir, "token"))
 	ts.Setenv("SEDGE_HUB_CA", filepath.Join(dir, "ca.crt"))
 	wait(ts, "the hub", func() bool { return command(ts, []string{"sedge", "node", "list"}).Run() == nil })
+	houseOf(ts).listen(ts, "mqtt://"+ts.Getenv("MOSQUITTO"))
 }
 
 // cmdJoin does what the line says that sedge token create prints.

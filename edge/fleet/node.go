@@ -61,6 +61,11 @@ func (n *node) online() bool { return n.session != nil || n.elsewhere != "" }
 // fed reports whether the node is given what is new.
 func (n *node) fed() bool { return n.member() && !n.is.Cordoned }
 
+// holds reports whether the node's owner lets it take nothing of what it is to have.
+func (n *node) holds() bool {
+	return n.refusal != nil && n.refusal.Reason == edge.RefusedHeld && n.set != nil && n.refusal.To == n.set.At()
+}
+
 // inStep reports whether the node last said to have what it is to have.
 func (n *node) inStep() bool {
 	return n.set != nil && n.is.At.Epoch == n.set.At().Epoch && n.is.At.Digest == n.set.At().Digest

@@ -130,9 +130,13 @@ func (f *Fleet) Spread() map[string]edge.Spread {
 
 // spread counts the node, on which ref is placed, among those of a function.
 func (n *node) spread(s *edge.Spread, ref edge.Ref, now functions.Revision) {
+	current := n.inStep() && ref.Revision == now
 	s.Placed++
 	if n.online() {
 		s.Connected++
+		if !current && n.fed() && !n.holds() {
+			s.Behind++
+		}
 	}
 	report := n.report(ref.Name)
 	switch {
@@ -143,7 +147,7 @@ func (n *node) spread(s *edge.Spread, ref edge.Ref, now functions.Revision) {
 	}
 	if n.unfitFor(ref.Name) != nil {
 		s.Unfit++
-	} else if n.inStep() && ref.Revision == now {
+	} else if current {
 		s.Current++
 	}
 }

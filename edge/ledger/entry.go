@@ -60,7 +60,7 @@ func (e *entry) place(action string, next current) error {
 		return err
 	}
 	if rolling && next != e.current {
-		return fmt.Errorf("%w: rollout %d is under way: wait for its end, or abort it", ErrConflict, id)
+		return fmt.Errorf("%w, number %d", ErrRolling, id)
 	}
 	return e.set(action, next)
 }
