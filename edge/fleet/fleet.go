@@ -23,7 +23,8 @@ import (
 type Config struct {
 	Ledger    *ledger.Ledger
 	Key       ed25519.PrivateKey // the hub's, which nodes have pinned
-	Replica   string             // the URL of this one of several hubs on one ledger; "" where it is alone
+	Replica   string             // the URL at which this one of several hubs on one ledger is asked by the others; "" where it is alone
+	Peers     *http.Client       // with which it asks the others; nil: it does not
 	Logger    *slog.Logger
 	Bandwidth int              // bytes a second of functions that nodes fetch, all together; 0 for 32 MiB
 	Now       func() time.Time // the time that nodes are told; nil for time.Now. The zero time: the hub does not know

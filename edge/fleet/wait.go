@@ -14,7 +14,7 @@ import (
 // First returns a connected node on which the function would be placed, to try it on,
 // or nil if there is none. where is the selector that goes with the function. It is
 // the first one by name, and one that runs a function of that name already before
-// others; one that another replica has comes last, for it cannot be asked from here.
+// others; those that another replica has come last, for that is a hop more.
 func (f *Fleet) First(of functions.Function, where selector.Selector) *Remote {
 	fits := selector.And(selector.Of(of.Manifest.Spec.Placement.Nodes), where)
 	f.mu.Lock()
