@@ -2,7 +2,9 @@
 export CGO_ENABLED = 0
 
 PROGRAMS = sedge sedge-agent sedge-hub
-BUILD    = go build -trimpath -ldflags='-s -w'
+# The version of a release, like v1.4.0; what git says without it.
+VERSION  =
+BUILD    = go build -trimpath -ldflags='-s -w$(if $(VERSION), -X github.com/sedge-iot/sedge/cmd/settings.stamp=$(VERSION))'
 DEPS     = cmd/e2e/deps.sh
 BROKER   = mosquitto mosquitto_pub
 DATABASE = postgres
@@ -10,7 +12,8 @@ DATABASE = postgres
 # Where the unit suites run that are emulated: packages that start neither
 # brokers, databases nor workers.
 UNITS = ./devices ./devices/broker ./devices/sim ./functions ./functions/runner ./functions/runner/javascript \
-        ./edge ./edge/sqlite ./edge/ledger ./edge/client ./edge/hub ./edge/member ./agent/store ./agent
+        ./edge ./edge/sqlite ./edge/keys ./edge/link ./edge/selector ./edge/rollout ./edge/ledger ./edge/fleet \
+        ./edge/client ./edge/hub ./edge/member ./agent/store ./agent
 
 # The Kubernetes for tests, a module of its own: its parts that are quickly built
 # (the other one, ./kubernetes, takes minutes even to vet), and the packages of
@@ -40,12 +43,12 @@ demo: build ## Show a simulated home react to a function; Ctrl-C ends it.
 
 .PHONY: test
 test: ## Install what the tests need and run them all.
-	$(DEPS) $(BROKER) $(DATABASE) strace
+	$(DEPS) $(BROKER) $(DATABASE) strace minisign
 	go test -timeout 10m ./...
 
 .PHONY: test-race
 test-race: ## Run all tests with the race detector.
-	$(DEPS) $(BROKER) $(DATABASE) strace gcc
+	$(DEPS) $(BROKER) $(DATABASE) strace minisign gcc
 	CGO_ENABLED=1 go test -race -timeout 30m ./...
 
 .PHONY: test-arm test-arm64 test-armv6

@@ -184,7 +184,7 @@ func (f *function) refuse(t *attempt, fail *functions.Failure) {
 
 func failureText(fail *functions.Failure) string {
 	if fail.Stack != "" {
-		return fail.Stack
+		return fail.Message + "\n" + fail.Stack
 	}
 	return fail.Message
 }

@@ -80,3 +80,11 @@ type AuditEntry struct {
 	Detail  string    `json:"detail,omitempty"`
 	Hash    string    `json:"hash"`
 }
+
+// An AuditVerdict says whether the audit log is as it was written, from the oldest line
+// that is kept to the newest.
+type AuditVerdict struct {
+	Intact bool   `json:"intact"`
+	Broken int64  `json:"broken,omitempty"` // number of the first line that is altered or missing
+	Why    string `json:"why,omitempty"`
+}

@@ -61,6 +61,7 @@ type NodeDetail struct {
 	Faults    []Check          `json:"faults,omitempty"`
 	Refusal   *Refusal         `json:"refusal,omitempty"` // the last, if it still stands
 	Away      *Away            `json:"away,omitempty"`    // what it told when it last came back
+	Program   *UpgradeReport   `json:"program,omitempty"` // what it told of its own program
 }
 
 // A Hello begins a session: the node's ephemeral key is the challenge that the hub
@@ -85,9 +86,9 @@ type Proof struct {
 	Counter   int64             `json:"counter"`   // of the node's dials, stored before each
 	Name      string            `json:"name"`
 	Version   string            `json:"version"`
-	Platform  string            `json:"platform"` // like linux/arm/6
-	Labels    map[string]string `json:"labels,omitempty"`
-	Join      *Join             `json:"join,omitempty"` // if it comes for the first time
+	Platform  string            `json:"platform"`         // like linux/arm/6
+	Labels    map[string]string `json:"labels,omitempty"` // if it comes for the first time; the hub keeps them from there on
+	Join      *Join             `json:"join,omitempty"`   // if it comes for the first time
 }
 
 // A Join is what a join token gives a node to show.

@@ -162,10 +162,18 @@ func checkRefs(refs []Ref) error {
 		if err := checkRevision(r.Revision); err != nil {
 			return fmt.Errorf("%s: %w", r.Name, err)
 		}
-		if len(r.Signature) > MaxSignature || !plainText(r.Signature) {
-			return fmt.Errorf("%s: the signature has more than %d bytes, or others than letters, digits and +/=_-.: among them", r.Name, MaxSignature)
+		if err := CheckSignature(r.Signature); err != nil {
+			return fmt.Errorf("%s: %w", r.Name, err)
 		}
 		before = r.Name
+	}
+	return nil
+}
+
+// CheckSignature says why a signature, which may be "", cannot be sent.
+func CheckSignature(s string) error {
+	if len(s) > MaxSignature || !plainText(s) {
+		return fmt.Errorf("the signature has more than %d bytes, or others than letters, digits and +/=_-.: among them", MaxSignature)
 	}
 	return nil
 }

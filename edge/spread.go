@@ -5,6 +5,7 @@ type Spread struct {
 	Placed    int `json:"placed"`            // are to run it
 	Connected int `json:"connected"`         // of them
 	Current   int `json:"current"`           // of Placed: have its current revision, as they last said
+	Behind    int `json:"behind,omitempty"`  // of Connected: have not, and are neither cordoned nor held by their owner
 	Unfit     int `json:"unfit,omitempty"`   // cannot run what they were told to
 	Failing   int `json:"failing,omitempty"` // cannot start it
 	GivenUp   int `json:"givenUp,omitempty"` // went back to an earlier revision by themselves

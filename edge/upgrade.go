@@ -22,11 +22,13 @@ type Release struct {
 // MaxRelease is the most that a release may weigh, bytes.
 const MaxRelease = 128 << 20
 
-// An Upgrade tells a node which version it is to run. The hub says it once in a session;
-// the node fetches what it lacks, and begins anew with it once it is whole.
+// An Upgrade tells a node which version it is to run, or to leave. The hub says it once in
+// a session; the node fetches what it lacks, and begins anew with it once it is whole.
 type Upgrade struct {
+	Order int64 `json:"order"` // the number of the rollout that wants it
 	Release
 	Downgrade bool `json:"downgrade,omitempty"` // an operator wants it although it is older
+	Leave     bool `json:"leave,omitempty"`     // the one before it is to run again
 }
 
 // An UpgradeFetch asks for a piece of a release.
@@ -35,11 +37,12 @@ type UpgradeFetch struct {
 	Offset int64  `json:"offset"` // bytes
 }
 
-// An UpgradeChunk is the piece that was asked for, at most [ChunkSize].
+// An UpgradeChunk is the piece that was asked for: up to the next multiple of
+// [ChunkSize], or to the end. One without data says that the release is not there.
 type UpgradeChunk struct {
 	Digest string `json:"digest"`
 	Offset int64  `json:"offset"` // bytes
-	Data   []byte `json:"data"`
+	Data   []byte `json:"data,omitempty"`
 }
 
 // An UpgradeReport says how it stands with a node's program.
@@ -50,23 +53,25 @@ type UpgradeReport struct {
 	Trial     bool            `json:"trial,omitempty"`     // it still has to prove itself
 	Installed string          `json:"installed,omitempty"` // the version of the installed file
 	Failed    *UpgradeFailure `json:"failed,omitempty"`    // what was given up last
-	Refused   *UpgradeRefusal `json:"refused,omitempty"`   // what was not taken last
+	Refused   *UpgradeRefusal `json:"refused,omitempty"`   // what is not taken
 	Fault     string          `json:"fault,omitempty"`     // why the node can keep no versions, or ""
 }
 
 // An UpgradeFailure is a version that a node has left by itself.
 type UpgradeFailure struct {
+	Order   int64     `json:"order"` // by which it came
 	Version string    `json:"version"`
-	Digest  string    `json:"digest"`
 	Why     string    `json:"why"`
-	Time    time.Time `json:"time"` // by the node's clock
+	Doubt   bool      `json:"doubt,omitempty"` // it may not have been the version's fault: it is tried once more
+	Time    time.Time `json:"time"`            // by the node's clock
 }
 
-// An UpgradeRefusal is a version that a node has not taken.
+// An UpgradeRefusal is a version that a node does not take.
 type UpgradeRefusal struct {
+	Order   int64  `json:"order"`
 	Version string `json:"version"`
-	Digest  string `json:"digest"`
 	Why     string `json:"why"`
+	Held    bool   `json:"held,omitempty"` // by the node's owner, for now
 }
 
 // An UpgradeAsk starts the rollout of a version.

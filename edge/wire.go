@@ -218,7 +218,7 @@ type Verb string
 
 // The verbs of calls.
 const (
-	VerbTry         Verb = "try"          // functions.Function, or only its name and revision if it is to be fetched → nothing, once it has been loaded without being put into force
+	VerbTry         Verb = "try"          // Try → nothing, once it has been loaded without being put into force
 	VerbInvoke      Verb = "invoke"       // InvokeCall → Invoked
 	VerbLogs        Verb = "logs"         // Query → LogLine, each
 	VerbEvents      Verb = "events"       // Query → Step, each
@@ -233,6 +233,13 @@ const (
 	VerbStateDelete Verb = "state.delete" // StateCall → nothing
 	VerbDiagnostics Verb = "diagnostics"  // nothing → Diagnostics
 )
+
+// A Try asks whether a function loads: with the whole function, or only with its name and
+// revision if it is to be fetched.
+type Try struct {
+	functions.Function
+	Signature string `json:"signature,omitempty"` // as of [Ref]
+}
 
 // An InvokeCall asks for one run by hand.
 type InvokeCall struct {

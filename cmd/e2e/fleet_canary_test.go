@@ -82,7 +82,7 @@ func TestFleetACanaryThatFailsOnRealEventsGoesBackAndOneThatWorksReachesAll(t *t
 	end := h.poked(t)
 	stages := []string{"deploy", "-f", "-", "--canary", "1", "--bake", "1s", "--min-runs", "4", "--wait"}
 	bad := h.hub.sedge(t, allowed(faulty("lamp", 2)), stages...)
-	if bad.code != 1 || !strings.Contains(bad.err, "lamp was rolled back: stage 1 of 2 (1): ") || !strings.Contains(bad.err, "no good on real events") {
+	if bad.code != 1 || !strings.Contains(bad.err, "lamp was rolled back in stage 1 of 2 (1): ") || !strings.Contains(bad.err, "no good on real events") {
 		t.Errorf("deploy of what fails ends with %+v, want exit code 1 and why it went back", bad)
 	}
 	if r := h.rollout(t, "lamp"); r.State != edge.RolledBack || r.Stage != 0 || len(r.Nodes) != 1 {

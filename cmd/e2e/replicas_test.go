@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -77,6 +78,44 @@ func (r *replica) ready(t *testing.T) {
 	})
 }
 
+// asks has the replica of that number ask all nodes, wherever they are connected.
+func (r *replica) asks(t *testing.T, number int, puppets []*puppet) {
+	t.Helper()
+	c, err := r.client(r.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var want []string
+	for _, p := range puppets {
+		want = append(want, p.proof.Name)
+		p.mu.Lock()
+		before := p.tried
+		p.mu.Unlock()
+		f := bulb(t, fmt.Sprintf("bulb-at-%s-by-%d", p.proof.Name, number))
+		on := &edge.RolloutAsk{Selector: functions.HostLabel + "=" + p.proof.Name}
+		if change, err := c.Deploy(t.Context(), f, client.DeployOptions{Confirmed: true, Rollout: on}); err != nil {
+			t.Errorf("Deploy on %s by %s = %+v, %v", p.proof.Name, r.address, change, err)
+		}
+		p.mu.Lock()
+		if p.tried == before {
+			t.Errorf("%s was not asked to try a function that %s deploys", p.proof.Name, r.address)
+		}
+		p.mu.Unlock()
+	}
+	var got []string
+	for line, err := range c.Logs(t.Context(), edge.Query{Last: -1}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, line.Node)
+	}
+	slices.Sort(got)
+	if slices.Sort(want); !slices.Equal(got, want) {
+		t.Errorf("%s has the logs of %v, want those of %v", r.address, got, want)
+	}
+}
+
 // client returns a client with the token and authority of this replica.
 func (r *replica) client(address string) (*client.Client, error) {
 	roots := x509.NewCertPool()
@@ -135,9 +174,10 @@ type puppet struct {
 	proof   edge.Proof
 	replica *edge.Replica
 
-	mu   sync.Mutex
-	has  map[string]functions.Revision // guarded by mu
-	conn *link.Conn
+	mu    sync.Mutex
+	has   map[string]functions.Revision // guarded by mu
+	tried int                           // functions; guarded by mu
+	conn  *link.Conn
 }
 
 func newPuppet(t *testing.T, name, hub, invitation string) *puppet {
@@ -179,8 +219,8 @@ func (p *puppet) heard(data []byte) error {
 	if err != nil {
 		return err
 	}
-	if c, ok := m.(*edge.Call); ok { // to try a function, and all are good
-		p.say(&edge.Answer{ID: c.ID})
+	if c, ok := m.(*edge.Call); ok {
+		p.answer(c)
 	}
 	out := p.replica.Step(m)
 	p.say(out.Send...)
@@ -197,6 +237,21 @@ func (p *puppet) heard(data []byte) error {
 	p.mu.Unlock()
 	p.say(p.replica.Applied(edge.Result{})...)
 	return nil
+}
+
+// answer has every function that is tried be good, and says one line when a log is wanted.
+func (p *puppet) answer(c *edge.Call) {
+	switch c.Verb {
+	case edge.VerbTry:
+		p.mu.Lock()
+		p.tried++
+		p.mu.Unlock()
+		p.say(&edge.Answer{ID: c.ID})
+	case edge.VerbLogs:
+		p.say(&edge.Answer{ID: c.ID, Body: json.RawMessage(`{"function":"lamp","text":"on"}`)})
+	default:
+		p.say(&edge.Answer{ID: c.ID, Error: &edge.Error{Code: edge.Invalid, Message: "a puppet does not " + string(c.Verb)}})
+	}
 }
 
 // say says something to the hub. If that fails the session ends.
@@ -292,6 +347,9 @@ func TestAReplicaKilledUnderLoadLosesNothing(t *testing.T) {
 		}
 	}
 	await(t, "all nodes", connected(nodes))
+	for i, r := range replicas {
+		r.asks(t, i, puppets)
+	}
 
 	answered := map[string]functions.Revision{}
 	killed := make(chan struct{})

@@ -29,7 +29,7 @@ type Hub struct {
 func (o *Options) AddHubFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Hub.CAFile, "hub-ca", "", "`FILE` with further certificate authorities for the hub, PEM, like that of a proxy that opens TLS")
 	f.StringVar(&o.Hub.Window, "changes", "", "`WHEN` the hub may change what runs, like 02:00-04:00 or Sat,Sun 22:00-05:00 (default: always)")
-	f.StringVar(&o.Hub.Keys, "operator-keys", "", "`FILE` of minisign keys; a function must be signed with one of them")
+	f.StringVar(&o.Hub.Keys, "operator-keys", "", "`FILE` of minisign keys; a function must be signed with one of them (sedge digest --help says how)")
 	f.IntVar(&o.Hub.Rate, "hub-rate", 0, "`BYTES` a second at which functions are fetched from the hub; 0 for as fast as can be")
 }
 

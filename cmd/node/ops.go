@@ -3,10 +3,9 @@ package node
 import (
 	"net/http"
 	"runtime"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/spf13/pflag"
 
 	"github.com/sedge-iot/sedge/cmd/service"
@@ -75,30 +74,22 @@ func (n *Node) Checks() []edge.Check {
 	return append(list, c)
 }
 
-// Metrics returns a handler that tells the metrics of the node and of its process.
-func (n *Node) Metrics() http.Handler {
-	r := prometheus.NewRegistry()
-	r.MustRegister(n.Agent)
-	r.MustRegister(n.carrier.Metrics...)
+// Metrics returns a handler that tells the metrics of the node, of its process, and of
+// what else the program has beside the node.
+func (n *Node) Metrics(beside ...prometheus.Collector) http.Handler {
+	all := append(slices.Concat(n.carrier.Metrics, beside), n.Agent)
 	if n.member != nil {
-		r.MustRegister(n.member)
+		all = append(all, n.member)
 	}
 	if n.pods != nil {
 		o := prometheus.GaugeOpts{Name: "sedge_pool_ready", Help: "Pods of the warm pool that wait for a function."}
-		r.MustRegister(prometheus.NewGaugeFunc(o, func() float64 { return float64(n.pods.Warm()) }))
+		all = append(all, prometheus.NewGaugeFunc(o, func() float64 { return float64(n.pods.Warm()) }))
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "sedge_build_info", Help: "1; the labels say which program this is.",
-		ConstLabels: prometheus.Labels{"version": settings.Version(), "goversion": runtime.Version()},
-	})
-	build.Set(1)
 	config := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sedge_config_fault", Help: "1 if the file of settings is broken and its last good copy is used.",
 	})
 	if n.options.Config != nil && n.options.Config.Fault != nil {
 		config.Set(1)
 	}
-	r.MustRegister(build, config)
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true})
+	return service.Metrics(append(all, config)...)
 }

@@ -17,12 +17,14 @@ type versions struct {
 
 func (v versions) Offer(u edge.Upgrade) (member.Arrival, error) {
 	slot := upgrade.Slot{Version: u.Version, Digest: u.Digest, Size: u.Size}
-	a, err := v.slots.Offer(upgrade.Offer{Slot: slot, Platform: u.Platform, Signature: u.Signature, Downgrade: u.Downgrade})
+	a, err := v.slots.Offer(upgrade.Offer{Slot: slot, Platform: u.Platform, Signature: u.Signature, Downgrade: u.Downgrade, Order: u.Order})
 	if err != nil {
 		return nil, err
 	}
-	return arrival{a, v}, nil
+	return arrival{a, v, u.Order}, nil
 }
+
+func (v versions) Leave(digest string) error { return v.slots.Revert(digest) }
 
 func (v versions) Report() edge.UpgradeReport {
 	is := v.slots.Report()
@@ -31,7 +33,7 @@ func (v versions) Report() edge.UpgradeReport {
 		r.Version, r.Digest = cmp.Or(is.Slot.Version, r.Version), is.Slot.Digest
 	}
 	if f := is.Failed; f != nil {
-		r.Failed = &edge.UpgradeFailure{Version: f.Slot.Version, Digest: f.Slot.Digest, Why: f.Why, Time: f.Time}
+		r.Failed = &edge.UpgradeFailure{Order: f.Order, Version: f.Slot.Version, Why: f.Why, Doubt: f.Doubt, Time: f.Time}
 	}
 	if is.Fault != nil {
 		r.Fault = is.Fault.Error()
@@ -43,6 +45,7 @@ func (v versions) Report() edge.UpgradeReport {
 type arrival struct {
 	*upgrade.Arrival
 	versions versions
+	order    int64
 }
 
 func (a arrival) Finish() error {
@@ -50,5 +53,5 @@ func (a arrival) Finish() error {
 	if err != nil {
 		return err
 	}
-	return a.versions.slots.Select(slot, a.versions.health())
+	return a.versions.slots.Select(slot, a.order, a.versions.health())
 }

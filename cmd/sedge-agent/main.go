@@ -50,10 +50,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, e) // the last line, which the agent shows
 		os.Exit(e.Status)
 	}
-	fmt.Fprintln(os.Stderr, "error:", err)
-	if e, ok := errors.AsType[*edge.Error](err); ok && e.Hint != "" {
-		fmt.Fprintln(os.Stderr, "hint:", e.Hint)
-	}
+	service.TellError(os.Stderr, err)
 	os.Exit(1)
 }
 

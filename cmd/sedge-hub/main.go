@@ -15,7 +15,6 @@ import (
 
 	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/cmd/settings"
-	"github.com/sedge-iot/sedge/edge"
 )
 
 const usage = `sedge-hub keeps a fleet of nodes in step, until ^C or SIGTERM. People ask it with
@@ -46,10 +45,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, "error:", err)
-	if e, ok := errors.AsType[*edge.Error](err); ok && e.Hint != "" {
-		fmt.Fprintln(os.Stderr, "hint:", e.Hint)
-	}
+	service.TellError(os.Stderr, err)
 	os.Exit(1)
 }
 

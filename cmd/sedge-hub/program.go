@@ -41,6 +41,7 @@ type options struct {
 	dbFile    string
 	listen    string
 	hosts     []string
+	replica   string
 	cert, key string
 	log       service.Log
 }
@@ -51,6 +52,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.dbFile, "database-file", "", "`FILE` with that URL, for one with a password")
 	f.StringVar(&o.listen, "listen", ":7443", "`ADDRESS` for people and nodes, TLS")
 	f.StringSliceVar(&o.hosts, "host", nil, "`NAME` or address by which it is reached, several with commas; the first is told to nodes (default: those of this machine)")
+	f.StringVar(&o.replica, "replica-address", "", "`ADDRESS` at which hubs that share the database reach this one, like 10.0.0.7:7443 (default: the first of this machine)")
 	f.StringVar(&o.cert, "tls-cert", "", "`FILE` with a certificate for these names, PEM; without it the hub makes its own")
 	f.StringVar(&o.key, "tls-key", "", "`FILE` with its key, PEM")
 	o.log.AddFlags(f)
@@ -75,7 +77,10 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 			err = errors.Join(err, p.close())
 		}
 	}()
-	if len(p.hosts) == 0 {
+	host := "" // that all replicas have
+	if len(p.hosts) > 0 {
+		host = p.hosts[0]
+	} else {
 		p.hosts = names()
 	}
 	if err := os.MkdirAll(o.dataDir, 0o700); err != nil {
@@ -97,16 +102,16 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 	}
 	conf.DynamicRecordSizingDisabled = true // nobody can do anything with the beginning of a message
 	p.listener = tls.NewListener(p.listener, conf)
-	replica := ""
+	of := fleet.Config{Ledger: p.ledger, Key: key, Logger: lg.With("part", "fleet")}
 	if p.database != "" {
-		replica = p.url()
+		if of.Replica, of.Peers, err = p.among(host); err != nil {
+			return nil, err
+		}
 	}
-	p.fleet = fleet.New(fleet.Config{
-		Ledger: p.ledger, Key: key, Replica: replica, Releases: filepath.Join(p.dataDir, "releases"), Logger: lg.With("part", "fleet"),
-	})
+	p.fleet = fleet.New(of)
 	p.hub, err = hub.New(hub.Config{
 		Ledger: p.ledger, Fleet: p.fleet, Hosts: p.hosts, CA: pin,
-		Version: settings.Version(), TokenFile: p.tokenFile, Logger: lg.With("part", "hub"),
+		Version: settings.Version(), TokenFile: p.tokenFile, Metrics: service.Metrics(p.fleet), Logger: lg.With("part", "hub"),
 	})
 	return p, err
 }
@@ -151,18 +156,24 @@ func names() (all []string) {
 	if name, err := os.Hostname(); err == nil {
 		all = append(all, name, name+".local")
 	}
-	addresses, err := net.InterfaceAddrs()
+	all = append(all, addresses()...)
+	all = append(all, "localhost", "127.0.0.1", "::1")
+	slices.Sort(all[min(2, len(all)):])
+	return slices.Compact(all)
+}
+
+// addresses are those of this machine by which others reach it.
+func addresses() (all []string) {
+	list, err := net.InterfaceAddrs()
 	if err != nil {
-		addresses = nil // then it is reached by its name
+		return nil // then it is reached by its name
 	}
-	for _, a := range addresses {
-		if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLinkLocalUnicast() {
+	for _, a := range list {
+		if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLinkLocalUnicast() && !ip.IP.IsLoopback() {
 			all = append(all, ip.IP.String())
 		}
 	}
-	all = append(all, "localhost", "127.0.0.1")
-	slices.Sort(all[min(2, len(all)):])
-	return slices.Compact(all)
+	return all
 }
 
 // url is how people and nodes reach the hub.

@@ -45,6 +45,9 @@ func (sh *shell) deployToCluster(ctx context.Context, all []functions.Function, 
 	if o.diff {
 		return wrongUsage("leave --diff away, or see: kubectl get function NAME -o yaml", "--diff compares with a hub, not with a cluster")
 	}
+	if o.signed != "" {
+		return wrongUsage("leave --signature away", "--signature is for the nodes of a hub, not for a cluster")
+	}
 	return sh.inClusterDo(func(c *cluster.Client) error {
 		var changes []edge.Change
 		for _, f := range all {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,7 @@ type deployOptions struct {
 	dryRun  bool
 	diff    bool
 	yes     bool
+	signed  string // a file
 
 	selector string
 	canary   string
@@ -51,6 +53,7 @@ and what the code imports is bundled with it.`,
   sedge deploy -f night-light --dry-run --diff  # what would change?
   cat function.yaml | sedge deploy -f -
   sedge deploy -f night-light -l site=home --canary 1,10% --wait   # in stages; goes back by itself
+  sedge deploy -f night-light --signature night-light.txt.minisig  # for nodes that want it signed: sedge digest --help
   sedge deploy -f night-light --kubeconfig /etc/rancher/k3s/k3s.yaml --wait`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -67,6 +70,7 @@ and what the code imports is bundled with it.`,
 	f.BoolVar(&o.dryRun, "dry-run", false, "check and compare, change nothing")
 	f.BoolVar(&o.diff, "diff", false, "show what changes")
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask, though it takes many functions away from nodes")
+	f.StringVar(&o.signed, "signature", "", "`FILE` that minisign made of what sedge digest prints")
 	selectorFlag(cmd, &o.selector, "only on nodes with such labels, a `SELECTOR`")
 	f.StringVar(&o.canary, "canary", "", "first to so many nodes, `STAGES` like 1 or 10% or 1,10%,50%; then to all")
 	usual := rollout.Usual()
@@ -86,24 +90,27 @@ func (sh *shell) deploy(ctx context.Context, o deployOptions) error {
 		return sh.deployToCluster(ctx, all, o)
 	}
 	changes, err := sh.deployAll(ctx, all, o)
+	if err == nil && o.canary != "" && !o.dryRun {
+		return errors.Join(sh.printChanges(changes, deployed), sh.rollouts(ctx, changes, o.wait))
+	}
 	if err == nil && o.wait && !o.dryRun {
-		if o.canary != "" {
-			return errors.Join(sh.printChanges(changes, deployed), sh.followAll(ctx, changes))
-		}
 		err = sh.await(ctx, all, o.timeout)
 	}
 	return errors.Join(sh.printChanges(changes, deployed), err)
 }
 
-// followAll tells the steps of the rollouts that the changes have begun until each is
-// over.
-func (sh *shell) followAll(ctx context.Context, changes []edge.Change) error {
+// rollouts tells the steps of the rollouts that the changes have begun until each is
+// over, or how to see them.
+func (sh *shell) rollouts(ctx context.Context, changes []edge.Change, wait bool) error {
 	for _, c := range changes {
-		if c.Rollout == nil {
-			continue
-		}
-		if err := sh.follow(ctx, c.Function); err != nil {
-			return err
+		switch {
+		case c.Rollout == nil:
+		case !wait:
+			sh.say("%s goes to its nodes in stages: sedge rollout status %s --watch", c.Function, c.Function)
+		default:
+			if err := sh.follow(ctx, c.Function); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -116,6 +123,10 @@ func (sh *shell) deployAll(ctx context.Context, all []functions.Function, o depl
 	if err != nil {
 		return nil, err
 	}
+	signature, err := o.signature(all)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range all {
 		if o.diff {
 			if _, err := sh.diffWithHub(ctx, f); err != nil {
@@ -124,7 +135,7 @@ func (sh *shell) deployAll(ctx context.Context, all []functions.Function, o depl
 		}
 		err := sh.ask(ctx, "", func(c *client.Client) error {
 			return sh.guarded(o.yes, func(confirmed bool) error {
-				change, err := c.Deploy(ctx, f, client.DeployOptions{DryRun: o.dryRun, Rollout: ask, Confirmed: confirmed})
+				change, err := c.Deploy(ctx, f, client.DeployOptions{DryRun: o.dryRun, Rollout: ask, Signature: signature, Confirmed: confirmed})
 				if err == nil {
 					changes = append(changes, change)
 				}
@@ -168,13 +179,17 @@ func deployed(c edge.Change) string {
 	return "changed"
 }
 
-// aboutFunction says which of several functions an error of the hub is about.
+// aboutFunction says which of several functions an error of the hub is about, unless
+// that says so itself.
 func aboutFunction(f functions.Function, err error) error {
 	e, ok := errors.AsType[*edge.Error](err)
 	if !ok {
 		return fmt.Errorf("deploy %s: %w", f.Name(), err)
 	}
 	told := *e
+	if strings.HasPrefix(told.Message, "deploy "+f.Name()+": ") {
+		return err
+	}
 	told.Message = "deploy " + f.Name() + ": " + told.Message
 	return &told
 }
@@ -197,6 +212,13 @@ func (sh *shell) await(ctx context.Context, all []functions.Function, timeout ti
 	return nil
 }
 
+// sayMissing tells of nodes that do not run the function yet and that nobody waits for.
+func (sh *shell) sayMissing(f edge.FunctionDetail) {
+	if on := f.Spread; on.Current < on.Placed {
+		sh.say("%s runs on %d of %d nodes: the others are away, cordoned or held by their owner", f.Status.Name, on.Current, on.Placed)
+	}
+}
+
 // awaitOne returns once f runs as deployed. What keeps it for more than a moment
 // is told, for the user may have to do something about it; when ctx ends before,
 // the error says it too.
@@ -217,6 +239,7 @@ func (sh *shell) awaitOne(ctx context.Context, f functions.Function) error {
 		case now.Status.Phase == edge.Failing:
 			return &edge.Error{Code: edge.Internal, Message: f.Name() + " cannot be started: " + now.Status.Reason, Hint: "mend it and deploy again, or: sedge rollback " + f.Name()}
 		case now.Status.Phase != edge.Starting:
+			sh.sayMissing(now)
 			return nil
 		default:
 			waits = cmp.Or(now.Status.Reason, "a runner is being started")

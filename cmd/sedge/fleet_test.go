@@ -1,6 +1,8 @@
 package main
 
 import (
+	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -62,6 +64,7 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("SEDGE_TOKEN_FILE", filepath.Join(dir, "token"))
 	ts.Setenv("SEDGE_HUB_CA", filepath.Join(dir, "ca.crt"))
 	wait(ts, "the hub", func() bool { return command(ts, []string{"sedge", "node", "list"}).Run() == nil })
+	houseOf(ts).listen(ts, "mqtt://"+ts.Getenv("MOSQUITTO"))
 }
 
 // cmdJoin does what the line says that sedge token create prints.
@@ -92,4 +95,18 @@ func cmdUnplug(ts *testscript.TestScript, neg bool, args []string) {
 	cmd := houseOf(ts).agents[args[0]]
 	cmd.Process.Kill()
 	cmd.Wait() // which only says that it was killed
+}
+
+// tamper changes a database behind the back of the program that has it open. It is a
+// program of its own, as whoever does it would have one.
+func tamper() {
+	db, err := sql.Open("sqlite", "file:"+os.Args[1]+"?_pragma=busy_timeout(10000)")
+	if err == nil {
+		_, err = db.Exec(os.Args[2])
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"iter"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -73,8 +75,13 @@ func (sh *shell) printLog(l edge.LogLine) error {
 	if done, err := sh.line(l); done {
 		return err
 	}
-	_, err := fmt.Fprintf(sh.out, "%s  %s  %s  %s\n", sh.paint(sh.out, dim, clock(l.Time)), placed(l.Node, l.Function),
-		sh.paint(sh.out, levelColor(l.Level), fmt.Sprintf("%-5s", l.Level)), oneLine(l.Text))
+	first, rest, _ := strings.Cut(strings.TrimRight(l.Text, "\n"), "\n")
+	text := fmt.Sprintf("%s  %s  %s  %s\n", sh.paint(sh.out, dim, clock(l.Time)), placed(l.Node, l.Function),
+		sh.paint(sh.out, levelColor(l.Level), fmt.Sprintf("%-5s", l.Level)), oneLine(first))
+	for line := range strings.Lines(rest) {
+		text += "    " + oneLine(strings.TrimSuffix(line, "\n")) + "\n"
+	}
+	_, err := io.WriteString(sh.out, text)
 	return err
 }
 

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -35,7 +37,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == node.RunnerCommand { // sedge up starts its own file
 		main()
 	}
-	testscript.Main(m, map[string]func(){"sedge": main})
+	testscript.Main(m, map[string]func(){"sedge": main, "tamper": tamper})
 }
 
 // TestScripts runs testdata/*.txtar. Beside testscript's own commands they use:
@@ -49,10 +51,11 @@ func TestMain(m *testing.M) {
 //	watch PATTERN sedge …  run it until a line of its stdout matches, then end it by SIGINT; it must exit with 0
 //	pub TOPIC PAYLOAD      what a device says
 //	hears TOPIC PATTERN    wait for such a message at the broker
-//	tells PATH PATTERN     what sedge up tells there, to who has no token, must match
+//	tells PATH PATTERN     what the hub tells there, to the token in SEDGE_TOKEN_FILE if there is one, must match
 //	hub                    start sedge-hub; SEDGE_HUB_URL, SEDGE_TOKEN_FILE and SEDGE_HUB_CA are set
 //	agent NAME             start sedge-agent as that node, which has joined, at the broker MOSQUITTO
 //	unplug NAME            end it
+//	exec tamper FILE SQL   change a database behind the back of the program that has it open
 //	join NAME TEXTFILE     have that node join by the line in the file, as a person would paste it
 func TestScripts(t *testing.T) {
 	if testing.Short() {
@@ -282,8 +285,21 @@ func cmdHears(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
+// cmdTells asks the hub for a path, with the token if there is one.
 func cmdTells(ts *testscript.TestScript, neg bool, args []string) {
-	res, err := http.Get("http://" + ts.Getenv("API") + args[0])
+	req, err := http.NewRequest("GET", ts.Getenv("SEDGE_HUB_URL")+args[0], nil)
+	ts.Check(err)
+	if file := ts.Getenv("SEDGE_TOKEN_FILE"); file != "" {
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(ts.ReadFile(file)))
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	if file := ts.Getenv("SEDGE_HUB_CA"); file != "" {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM([]byte(ts.ReadFile(file)))
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	}
+	res, err := (&http.Client{Transport: transport}).Do(req)
 	ts.Check(err)
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)

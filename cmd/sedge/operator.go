@@ -137,15 +137,24 @@ func newOperatorDelete(sh *shell) *cobra.Command {
 func newAudit(sh *shell) *cobra.Command {
 	var object string
 	var last int
+	var verify bool
 	cmd := sh.hubVerb(&cobra.Command{
 		Use:   "audit",
 		Short: "Show who did what at the hub, when and from where",
 		Long: `Show who did what at the hub, when and from where, the newest last. Each line is
-chained to the one before: one that is changed or missing shows.`,
+chained to the one before by its hash. With --verify the hub follows the whole chain
+instead: a line that was changed or is missing is named, and the exit code is 1.`,
 		Example: `  sedge audit
-  sedge audit --object node/pi-7`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return sh.audit(cmd.Context(), object, last) },
+  sedge audit --object node/pi-7
+  sedge audit --verify                     # is the log as it was written?`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if verify {
+				return sh.verifyAudit(cmd.Context())
+			}
+			return sh.audit(cmd.Context(), object, last)
+		},
 	})
+	cmd.Flags().BoolVar(&verify, "verify", false, "show nothing but whether the whole log is as it was written")
 	cmd.Flags().StringVar(&object, "object", "", "of this `OBJECT`, like function/night-light or node/pi-7")
 	cmd.Flags().IntVar(&last, "last", 100, "`LINES` of the past")
 	return cmd
@@ -177,5 +186,30 @@ func (sh *shell) audit(ctx context.Context, object string, last int) error {
 		t.add(e.Number, day(e.Time), e.By, dash(e.Address), e.Action, e.Object, e.Detail, e.Hash)
 	}
 	sh.table(t)
+	return nil
+}
+
+func (sh *shell) verifyAudit(ctx context.Context) error {
+	var v edge.AuditVerdict
+	err := sh.ask(ctx, "", func(c *client.Client) (err error) {
+		v, err = c.VerifyAudit(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if done, err := sh.structured(v); done {
+		if err == nil && !v.Intact {
+			return exitError(exitFailure)
+		}
+		return err
+	}
+	if !v.Intact {
+		return &edge.Error{
+			Code: edge.Conflict, Message: "the audit log is not as it was written: " + v.Why,
+			Hint: "compare it with a backup of the hub's database; whoever may write that file, or the database, can have done it",
+		}
+	}
+	fmt.Fprintln(sh.out, "the audit log is as it was written")
 	return nil
 }

@@ -84,7 +84,7 @@ func openProgram(o upOptions, lg *slog.Logger) (_ *program, err error) {
 		Name:      o.Name,
 		Version:   settings.Version(),
 		TokenFile: p.tokenFile,
-		Metrics:   p.node.Metrics(),
+		Metrics:   p.node.Metrics(p.fleet),
 		Checks:    func() []edge.Check { return append(p.node.Checks(), p.functionsCheck(o.Name)) },
 		Logger:    lg.With("part", "hub"),
 	})

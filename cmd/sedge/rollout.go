@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -143,7 +142,7 @@ func (sh *shell) printRollout(r edge.Rollout) error {
 	rec.field("Reason", r.Why)
 	rec.field("Stage", stageText(r))
 	rec.field("Revision", dash(r.From.Short())+" → "+r.To.Short())
-	rec.field("Nodes", strconv.Itoa(len(r.Nodes))+" have it")
+	rec.field("Reached", plural(len(r.Nodes), "node", "nodes"))
 	rec.field("On", r.Selector)
 	rec.field("Gate", gateText(r.Gate))
 	rec.field("Begun", day(r.Begun)+" by "+r.By)
@@ -206,7 +205,7 @@ func rolloutEnd(r edge.Rollout) error {
 	if r.State == edge.Completed {
 		return nil
 	}
-	return &edge.Error{Code: edge.Conflict, Message: fmt.Sprintf("%s was %s: %s", r.Function, r.State, r.Why), Hint: "every node runs " + dash(r.From.Short()) + " again; see why: sedge rollout status " + r.Function}
+	return &edge.Error{Code: edge.Conflict, Message: fmt.Sprintf("%s was %s in stage %s: %s", r.Function, r.State, stageText(r), r.Why), Hint: "every node runs " + dash(r.From.Short()) + " again; see why: sedge rollout status " + r.Function}
 }
 
 func newRolloutSteer(sh *shell, verb, short string) *cobra.Command {

@@ -129,3 +129,20 @@ func TestABrokenConfigFallsBackToTheLastGood(t *testing.T) {
 		c.Keep(lg)
 	}
 }
+
+func TestAnErrorIsToldWithWhatToDo(t *testing.T) {
+	hinted := &edge.Error{Code: edge.Conflict, Message: "it is taken", Hint: "take another"}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("disk full"), "error: disk full\n"},
+		{fmt.Errorf("open: %w", hinted), "error: open: it is taken\nhint: take another\n"},
+	} {
+		var got strings.Builder
+		TellError(&got, c.err)
+		if got.String() != c.want {
+			t.Errorf("TellError(%v) wrote %q, want %q", c.err, got.String(), c.want)
+		}
+	}
+}

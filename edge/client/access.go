@@ -60,3 +60,9 @@ func (c *Client) Audit(ctx context.Context, object string, before int64) ([]edge
 	}](ctx, c, call{path: path("audit"), query: q})
 	return list.Audit, err
 }
+
+// VerifyAudit has the hub follow its whole audit log. That the log is broken is no error:
+// the verdict says it.
+func (c *Client) VerifyAudit(ctx context.Context) (edge.AuditVerdict, error) {
+	return ask[edge.AuditVerdict](ctx, c, call{path: path("audit", "verify")})
+}

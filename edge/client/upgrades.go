@@ -11,11 +11,15 @@ import (
 	"github.com/sedge-iot/sedge/edge"
 )
 
-// PushRelease has the hub keep a program for nodes to become. The rest of its release the
-// hub finds out.
-func (c *Client) PushRelease(ctx context.Context, is edge.Release, program io.Reader) (edge.Release, error) {
-	where := path(append([]string{"releases", is.Version}, strings.Split(is.Platform, "/")...)...)
-	return ask[edge.Release](ctx, c, call{method: http.MethodPut, path: where, query: url.Values{"signature": {is.Signature}}, raw: program})
+// PushRelease has the hub keep a program for nodes to become. What it is the signature
+// says.
+func (c *Client) PushRelease(ctx context.Context, program io.Reader, signature string) (edge.Release, error) {
+	return ask[edge.Release](ctx, c, call{method: http.MethodPost, path: path("releases"), query: url.Values{"signature": {signature}}, raw: program})
+}
+
+// RemoveRelease has the hub forget a program.
+func (c *Client) RemoveRelease(ctx context.Context, version, platform string) error {
+	return c.do(ctx, call{method: http.MethodDelete, path: path(append([]string{"releases", version}, strings.Split(platform, "/")...)...)}, nil)
 }
 
 // Releases returns the programs that nodes may become.

@@ -50,108 +50,123 @@ func code(err error) edge.Code {
 	return edge.Code(fmt.Sprint(err))
 }
 
+// eachWay tests with a hub to which the machine "hall" is to connect, and by which it is then
+// asked: that one itself, or another replica.
+func eachWay(t *testing.T, test func(t *testing.T, h *hub, asked func(*hub) *hub)) {
+	t.Run("here", func(t *testing.T) {
+		test(t, newHub(t), func(h *hub) *hub { return h })
+	})
+	t.Run("by another replica", func(t *testing.T) {
+		hubs := replicas(t, 2)
+		test(t, hubs[0], func(*hub) *hub { hubs[1].knows("hall", true); return hubs[1] })
+	})
+}
+
 func TestANodeIsAskedAndAnswers(t *testing.T) {
-	h := newHub(t)
-	answering(h, func(c *edge.Call, say func(edge.Message)) {
-		switch c.Verb {
-		case edge.VerbInvoke:
-			var in edge.InvokeCall
-			if err := json.Unmarshal(c.Body, &in); err != nil {
-				t.Error(err)
+	eachWay(t, func(t *testing.T, h *hub, asked func(*hub) *hub) {
+		answering(h, func(c *edge.Call, say func(edge.Message)) {
+			switch c.Verb {
+			case edge.VerbInvoke:
+				var in edge.InvokeCall
+				if err := json.Unmarshal(c.Body, &in); err != nil {
+					t.Error(err)
+				}
+				say(&edge.Answer{ID: c.ID, Body: encode(t, edge.Invoked{Returned: in.Function + string(in.Payload)})})
+			case edge.VerbDead: // in two parts
+				say(&edge.Answer{ID: c.ID, Body: encode(t, []edge.DeadLetter{{ID: 1}, {ID: 2}}), More: true})
+				say(&edge.Answer{ID: c.ID, Body: encode(t, []edge.DeadLetter{{ID: 3}})})
+			case edge.VerbRedrive:
+				say(&edge.Answer{ID: c.ID, Body: encode(t, 3)})
+			case edge.VerbStateDelete:
+				say(&edge.Answer{ID: c.ID, Error: &edge.Error{Code: edge.Conflict, Message: "the version is 7"}})
+			case edge.VerbChecks:
+				say(&edge.Answer{ID: c.ID, Body: json.RawMessage(`{"no":"list"}`)})
+			case edge.VerbTry:
+				say(&edge.Answer{ID: c.ID})
 			}
-			say(&edge.Answer{ID: c.ID, Body: encode(t, edge.Invoked{Returned: in.Function + string(in.Payload)})})
-		case edge.VerbDead: // in two parts
-			say(&edge.Answer{ID: c.ID, Body: encode(t, []edge.DeadLetter{{ID: 1}, {ID: 2}}), More: true})
-			say(&edge.Answer{ID: c.ID, Body: encode(t, []edge.DeadLetter{{ID: 3}})})
-		case edge.VerbRedrive:
-			say(&edge.Answer{ID: c.ID, Body: encode(t, 3)})
-		case edge.VerbStateDelete:
-			say(&edge.Answer{ID: c.ID, Error: &edge.Error{Code: edge.Conflict, Message: "the version is 7"}})
-		case edge.VerbChecks:
-			say(&edge.Answer{ID: c.ID, Body: json.RawMessage(`{"no":"list"}`)})
-		case edge.VerbTry:
-			say(&edge.Answer{ID: c.ID})
+		})
+		r, ctx := asked(h).on("hall"), t.Context()
+		in, err := r.Invoke(ctx, "lamp", edge.Invoke{Payload: []byte("!")})
+		if err != nil || in.Returned != "lamp!" {
+			t.Errorf("Invoke = %+v, %v", in, err)
+		}
+		dead, err := r.Dead(ctx, edge.Query{})
+		if err != nil || len(dead) != 3 || dead[2].ID != 3 {
+			t.Errorf("Dead = %+v, %v", dead, err)
+		}
+		if n, err := r.Redrive(ctx, "lamp", nil); n != 3 || err != nil {
+			t.Errorf("Redrive = %d, %v", n, err)
+		}
+		want(t, "error of StateDelete", code(r.StateDelete(ctx, "lamp", "k", nil)), edge.Conflict)
+		_, err = r.Checks(ctx)
+		want(t, "error of an answer that is none", code(err), edge.Internal)
+		if err := r.Try(ctx, function(t, "lamp", "1", nil), ""); err != nil {
+			t.Errorf("Try = %v", err)
 		}
 	})
-	r, ctx := h.on("hall"), t.Context()
-	in, err := r.Invoke(ctx, "lamp", edge.Invoke{Payload: []byte("!")})
-	if err != nil || in.Returned != "lamp!" {
-		t.Errorf("Invoke = %+v, %v", in, err)
-	}
-	dead, err := r.Dead(ctx, edge.Query{})
-	if err != nil || len(dead) != 3 || dead[2].ID != 3 {
-		t.Errorf("Dead = %+v, %v", dead, err)
-	}
-	if n, err := r.Redrive(ctx, "lamp", nil); n != 3 || err != nil {
-		t.Errorf("Redrive = %d, %v", n, err)
-	}
-	want(t, "error of StateDelete", code(r.StateDelete(ctx, "lamp", "k", nil)), edge.Conflict)
-	_, err = r.Checks(ctx)
-	want(t, "error of an answer that is none", code(err), edge.Internal)
-	if err := r.Try(ctx, function(t, "lamp", "1", nil)); err != nil {
-		t.Errorf("Try = %v", err)
-	}
 }
 
 func TestALargeFunctionToTryIsFetched(t *testing.T) {
-	h := newHub(t)
-	large := function(t, "lamp", strings.Repeat("// large\n", 40_000), nil)
-	var m *machine
-	m, _ = answering(h, func(c *edge.Call, say func(edge.Message)) {
-		say(&edge.Fetch{Revision: large.Revision})
-		m.until("a chunk has come", func() bool {
-			return slices.ContainsFunc(m.said, func(msg edge.Message) bool {
-				chunk, ok := msg.(*edge.Chunk)
-				return ok && chunk.Revision == large.Revision && chunk.Total > 300_000
+	eachWay(t, func(t *testing.T, h *hub, asked func(*hub) *hub) {
+		large := function(t, "lamp", strings.Repeat("// large\n", 40_000), nil)
+		var m *machine
+		m, _ = answering(h, func(c *edge.Call, say func(edge.Message)) {
+			say(&edge.Fetch{Revision: large.Revision})
+			m.until("a chunk has come", func() bool {
+				return slices.ContainsFunc(m.said, func(msg edge.Message) bool {
+					chunk, ok := msg.(*edge.Chunk)
+					return ok && chunk.Revision == large.Revision && chunk.Total > 300_000
+				})
 			})
+			say(&edge.Answer{ID: c.ID})
 		})
-		say(&edge.Answer{ID: c.ID})
-	})
-	answer := m.answer
-	m.answer = func(c *edge.Call, say func(edge.Message)) { go answer(c, say) } // it ends by the answer that the test waits for
-	if err := h.on("hall").Try(t.Context(), large); err != nil {
-		t.Errorf("Try = %v", err)
-	}
-	m.tell(&edge.Fetch{Revision: large.Revision, Offset: 7})
-	m.until("a chunk has come", func() bool {
-		i := slices.IndexFunc(m.said, func(msg edge.Message) bool { c, ok := msg.(*edge.Chunk); return ok && c.Offset == 7 })
-		if i >= 0 && m.said[i].(*edge.Chunk).Total != 0 {
-			t.Error("the node gets the function after it has tried it, though it is not placed there")
+		answer := m.answer
+		m.answer = func(c *edge.Call, say func(edge.Message)) { go answer(c, say) } // it ends by the answer that the test waits for
+		if err := asked(h).on("hall").Try(t.Context(), large, ""); err != nil {
+			t.Errorf("Try = %v", err)
 		}
-		return i >= 0
+		m.tell(&edge.Fetch{Revision: large.Revision, Offset: 7})
+		m.until("a chunk has come", func() bool {
+			i := slices.IndexFunc(m.said, func(msg edge.Message) bool { c, ok := msg.(*edge.Chunk); return ok && c.Offset == 7 })
+			if i >= 0 && m.said[i].(*edge.Chunk).Total != 0 {
+				t.Error("the node gets the function after it has tried it, though it is not placed there")
+			}
+			return i >= 0
+		})
 	})
 }
 
 func TestAStreamComesLineByLineAndEndsWithWhoListens(t *testing.T) {
-	h := newHub(t)
-	m, _ := answering(h, func(c *edge.Call, say func(edge.Message)) {
-		for i := range 3 {
-			say(&edge.Answer{ID: c.ID, Body: encode(t, edge.LogLine{Text: fmt.Sprint(i)}), More: true})
-		}
-	})
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var got []string
-	for line := range h.on("hall").Logs(ctx, edge.Query{Last: -1, Follow: true}) {
-		if got = append(got, line.Text); len(got) == 3 {
-			stop()
-		}
-	}
-	want(t, "lines", got, "[0 1 2]")
-	m.until("the call is cancelled", func() bool {
-		return slices.ContainsFunc(m.said, func(msg edge.Message) bool { return msg.Kind() == edge.KindCancel })
-	})
-	for range h.on("hall").Logs(t.Context(), edge.Query{Last: -1, Follow: true}) {
-		break // who has enough
-	}
-	m.until("the second call is cancelled", func() bool {
-		n := 0
-		for _, msg := range m.said {
-			if msg.Kind() == edge.KindCancel {
-				n++
+	eachWay(t, func(t *testing.T, h *hub, asked func(*hub) *hub) {
+		m, _ := answering(h, func(c *edge.Call, say func(edge.Message)) {
+			for i := range 3 {
+				say(&edge.Answer{ID: c.ID, Body: encode(t, edge.LogLine{Text: fmt.Sprint(i)}), More: true})
+			}
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		var got []string
+		for line := range asked(h).on("hall").Logs(ctx, edge.Query{Last: -1, Follow: true}) {
+			if got = append(got, line.Text); len(got) == 3 {
+				stop()
 			}
 		}
-		return n == 2
+		want(t, "lines", got, "[0 1 2]")
+		m.until("the call is cancelled", func() bool {
+			return slices.ContainsFunc(m.said, func(msg edge.Message) bool { return msg.Kind() == edge.KindCancel })
+		})
+		for range asked(h).on("hall").Logs(t.Context(), edge.Query{Last: -1, Follow: true}) {
+			break // who has enough
+		}
+		m.until("the second call is cancelled", func() bool {
+			n := 0
+			for _, msg := range m.said {
+				if msg.Kind() == edge.KindCancel {
+					n++
+				}
+			}
+			return n == 2
+		})
 	})
 }
 

@@ -26,3 +26,6 @@ func (f *Fleet) Until(ctx context.Context, ok func() bool) error {
 		}
 	}
 }
+
+// PeerToken is what replicas with the fleet's key show each other.
+func (f *Fleet) PeerToken() string { return f.peerToken() }

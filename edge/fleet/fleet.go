@@ -23,10 +23,10 @@ import (
 type Config struct {
 	Ledger    *ledger.Ledger
 	Key       ed25519.PrivateKey // the hub's, which nodes have pinned
-	Replica   string             // the URL of this one of several hubs on one ledger; "" where it is alone
+	Replica   string             // the URL at which this one of several hubs on one ledger is asked by the others; "" where it is alone
+	Peers     *http.Client       // with which it asks the others; nil: it does not
 	Logger    *slog.Logger
 	Bandwidth int              // bytes a second of functions that nodes fetch, all together; 0 for 32 MiB
-	Releases  string           // the directory of the releases, each under its digest; "" for none
 	Now       func() time.Time // the time that nodes are told; nil for time.Now. The zero time: the hub does not know
 }
 
@@ -50,7 +50,6 @@ type Fleet struct {
 	plan     *plan                  // guarded by mu; nil until the ledger has been read
 	reads    int64                  // of the ledger, begun; guarded by mu
 	rollouts map[int64]edge.Rollout // under way, with the counts that the ledger does not keep; guarded by mu
-	releases []edge.Release         // as last read; guarded by mu
 	stir     chan struct{}          // closed and replaced when something changes that somebody waits for; guarded by mu
 	waiting  int                    // how many do; guarded by mu
 	replicas replicas               // guarded by mu

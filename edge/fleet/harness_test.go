@@ -78,7 +78,10 @@ func startOn(t *testing.T, dir string, l *ledger.Ledger, key ed25519.PrivateKey,
 	}
 	h := &hub{Fleet: fleet.New(cfg), t: t, dir: dir, key: key, ledger: l, ln: ln}
 	ctx, stop := context.WithCancel(context.Background())
-	srv := &http.Server{Handler: h.Fleet, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	mux := http.NewServeMux()
+	mux.Handle(link.Path, h.Fleet)
+	mux.HandleFunc(fleet.PeerPath, h.ServePeer)
+	srv := &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
 	var running sync.WaitGroup
 	running.Go(func() {
 		if err := h.Run(ctx); err != nil {

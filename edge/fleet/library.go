@@ -15,8 +15,8 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// callCost is what a call weighs at most beside its body, bytes.
-const callCost = 256
+// callCost is what a call weighs at most beside the function in its body, bytes.
+const callCost = 256 + edge.MaxSignature
 
 // maxShelf is how much of functions as they are fetched is kept at hand, bytes.
 const maxShelf = 2 * edge.MaxBundle

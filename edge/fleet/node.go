@@ -62,6 +62,11 @@ func (n *node) online() bool { return n.session != nil || n.elsewhere != "" }
 // fed reports whether the node is given what is new.
 func (n *node) fed() bool { return n.member() && !n.is.Cordoned }
 
+// holds reports whether the node's owner lets it take nothing of what it is to have.
+func (n *node) holds() bool {
+	return n.refusal != nil && n.refusal.Reason == edge.RefusedHeld && n.set != nil && n.refusal.To == n.set.At()
+}
+
 // inStep reports whether the node last said to have what it is to have.
 func (n *node) inStep() bool {
 	return n.set != nil && n.is.At.Epoch == n.set.At().Epoch && n.is.At.Digest == n.set.At().Digest
@@ -194,7 +199,7 @@ func (f *Fleet) Node(idOrName string) (edge.NodeDetail, error) {
 		return edge.NodeDetail{}, err
 	}
 	d := edge.NodeDetail{
-		Node: n.now(), Functions: slices.Clone(n.reports), Unfit: slices.Clone(n.unfit), Faults: slices.Clone(n.faults), Away: n.away,
+		Node: n.now(), Functions: slices.Clone(n.reports), Unfit: slices.Clone(n.unfit), Faults: slices.Clone(n.faults), Away: n.away, Program: n.program,
 	}
 	if d.Functions == nil {
 		d.Functions = []edge.FunctionReport{}
@@ -242,13 +247,15 @@ func (f *Fleet) lookLocked(idOrName string) (*node, error) {
 
 // clippedProgram returns what is kept of what a node says of its program.
 func clippedProgram(p *edge.UpgradeReport) *edge.UpgradeReport {
-	p.Version, p.Platform, p.Digest = cut(p.Version), cut(p.Platform), cut(p.Digest)
-	p.Installed, p.Fault = cut(p.Installed), cut(p.Fault)
+	for _, alike := range []*string{&p.Version, &p.Platform, &p.Digest, &p.Installed} {
+		*alike = shared(cut(*alike))
+	}
+	p.Fault = cut(p.Fault)
 	if f := p.Failed; f != nil {
-		f.Version, f.Digest, f.Why = cut(f.Version), cut(f.Digest), cut(f.Why)
+		f.Version, f.Why = cut(f.Version), cut(f.Why)
 	}
 	if r := p.Refused; r != nil {
-		r.Version, r.Digest, r.Why = cut(r.Version), cut(r.Digest), cut(r.Why)
+		r.Version, r.Why = cut(r.Version), cut(r.Why)
 	}
 	return p
 }

@@ -34,19 +34,14 @@ func (r *Remote) Name() string { return r.name }
 // Here returns nil if the node is connected, else why it cannot be asked. A stream
 // from a node that is away has no lines, so ask here first.
 func (r *Remote) Here() error {
-	_, err := r.session()
+	_, _, err := r.way()
 	return err
 }
 
-// Try has the node load a function without putting it into force. The error says why
-// it does not load.
-func (r *Remote) Try(ctx context.Context, f functions.Function) error {
-	body, back, err := r.fleet.library.lend(r.id, f)
-	if err != nil {
-		return err
-	}
-	defer back()
-	_, err = ask[json.RawMessage](ctx, r, edge.VerbTry, body)
+// Try has the node load a function, with an operator's signature or "", without putting
+// it into force. The error says why it does not load, or may not.
+func (r *Remote) Try(ctx context.Context, f functions.Function, signature string) error {
+	_, err := ask[json.RawMessage](ctx, r, edge.VerbTry, edge.Try{Function: f, Signature: signature})
 	return err
 }
 
@@ -144,7 +139,7 @@ func list[T any](ctx context.Context, r *Remote, verb edge.Verb, in any) (all []
 // stream asks for lines. It ends with one that is not what it should be.
 func stream[T any](ctx context.Context, r *Remote, verb edge.Verb, q edge.Query) iter.Seq[T] {
 	return func(yield func(T) bool) {
-		r.each(ctx, verb, q, false, func(part json.RawMessage) error { // a stream has nobody to tell how it ended
+		r.each(ctx, verb, q, func(part json.RawMessage) error { // a stream has nobody to tell how it ended
 			var line T
 			if err := json.Unmarshal(part, &line); err != nil {
 				return err
@@ -160,11 +155,11 @@ func stream[T any](ctx context.Context, r *Remote, verb edge.Verb, q edge.Query)
 // errEnough ends a call whose answer nobody wants any more.
 var errEnough = errors.New("enough")
 
-// within is each, of the whole answer and for at most callTime.
+// within is each, for at most callTime.
 func (r *Remote) within(ctx context.Context, verb edge.Verb, in any, take func(json.RawMessage) error) error {
 	limited, stop := context.WithTimeout(ctx, callTime)
 	defer stop()
-	err := r.each(limited, verb, in, true, take)
+	err := r.each(limited, verb, in, take)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		return &edge.Error{Code: edge.Unavailable, Message: fmt.Sprintf("node %s has not answered for %v", r.name, callTime), Hint: "try again"}
 	}
@@ -172,13 +167,37 @@ func (r *Remote) within(ctx context.Context, verb edge.Verb, in any, take func(j
 }
 
 // each calls the node and hands take each part of the answer, until that returns an error.
-// With whole it is an error if a part is lost.
-func (r *Remote) each(ctx context.Context, verb edge.Verb, in any, whole bool, take func(json.RawMessage) error) error {
-	s, err := r.session()
+func (r *Remote) each(ctx context.Context, verb edge.Verb, in any, take func(json.RawMessage) error) error {
+	s, p, err := r.way()
 	if err != nil {
 		return err
 	}
-	id, c, err := s.calls.begin(whole)
+	checked := func(part json.RawMessage) error {
+		err := take(part)
+		if err != nil && !errors.Is(err, errEnough) {
+			return &edge.Error{Code: edge.Internal, Message: fmt.Sprintf("node %s answered what is no answer to %s: %v", r.name, verb, err)}
+		}
+		return err
+	}
+	if s == nil {
+		return p.each(ctx, r.fleet, r.id, verb, in, checked)
+	}
+	return s.each(ctx, verb, in, checked)
+}
+
+// each calls the node and hands take each part of the answer, until that returns an error.
+// Of a stream parts may be lost, of another answer that is an error.
+func (s *session) each(ctx context.Context, verb edge.Verb, in any, take func(json.RawMessage) error) error {
+	if try, ok := in.(edge.Try); ok {
+		sent, back, err := s.fleet.library.lend(s.id, try.Function)
+		if err != nil {
+			return err
+		}
+		defer back()
+		try.Function = sent
+		in = try
+	}
+	id, c, err := s.calls.begin(verb != edge.VerbLogs && verb != edge.VerbEvents)
 	if err != nil {
 		return err
 	}
@@ -193,11 +212,8 @@ func (r *Remote) each(ctx context.Context, verb edge.Verb, in any, whole bool, t
 	for {
 		parts, last, err := c.next(ctx)
 		for _, part := range parts {
-			switch err := take(part); {
-			case errors.Is(err, errEnough):
+			if err := take(part); err != nil {
 				return err
-			case err != nil:
-				return &edge.Error{Code: edge.Internal, Message: fmt.Sprintf("node %s answered what is no answer to %s: %v", r.name, verb, err)}
 			}
 		}
 		if last {
@@ -243,15 +259,22 @@ func (f *Fleet) On(idOrName string) (*Remote, error) {
 	return &Remote{f, n.is.ID, n.is.Name}, nil
 }
 
-// session returns the session of the node, or why it has none.
-func (r *Remote) session() (*session, error) {
-	r.fleet.mu.Lock()
-	defer r.fleet.mu.Unlock()
-	n := r.fleet.nodes[r.id]
-	if n == nil || n.session == nil {
-		return nil, r.fleet.goneLocked(n, r.name)
+// way returns how the node is asked: over its session, or by the replica that has that. The
+// error says why it cannot be.
+func (r *Remote) way() (*session, peer, error) {
+	f := r.fleet
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.nodes[r.id]
+	if n != nil && n.session != nil {
+		return n.session, peer{}, nil
 	}
-	return n.session, nil
+	if n != nil && f.Peers != nil {
+		if p, lives := f.replicas.peers[n.elsewhere]; lives {
+			return nil, p, nil
+		}
+	}
+	return nil, peer{}, f.goneLocked(n, r.name)
 }
 
 // goneLocked says that a node is not connected.

@@ -1,9 +1,9 @@
 package fleet_test
 
 import (
-	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -47,12 +47,14 @@ func replicas(t *testing.T, count int) (hubs []*hub) {
 		t.Fatal(err)
 	}
 	dsn, key := server.Database(t), newKey(t)
-	for i := range count {
+	for range count {
 		l, err := postgres.Open(t.Context(), dsn)
 		if err != nil {
 			t.Fatal(err)
 		}
-		hubs = append(hubs, startOn(t, "", l, key, loopback(t), func(c *fleet.Config) { c.Replica = fmt.Sprintf("https://hub%d", i) }))
+		ln, asks := loopback(t), &http.Client{Transport: &http.Transport{}}
+		t.Cleanup(asks.CloseIdleConnections)
+		hubs = append(hubs, startOn(t, "", l, key, ln, func(c *fleet.Config) { c.Replica, c.Peers = "http://"+ln.Addr().String(), asks }))
 	}
 	return hubs
 }
@@ -105,11 +107,8 @@ func TestReplicasKnowOfEachOthersNodes(t *testing.T) {
 	if first == nil || first.Name() != "b" {
 		t.Fatalf("First = %v, want b, which is at the other replica", first)
 	}
-	if e, ok := errors.AsType[*edge.Error](first.Here()); !ok || e.Code != edge.Unavailable || !strings.Contains(e.Hint, "https://hub1") {
-		t.Errorf("Here = %v, want an error that says which replica to ask", first.Here())
-	}
 	if got := hubs[1].First(lamp, all).Name(); got != "b" {
-		t.Errorf("First = %s, want b, which can be asked from here", got)
+		t.Errorf("First = %s, want b, which is at this replica", got)
 	}
 }
 
@@ -121,11 +120,55 @@ func TestANodeThatMovesIsWhereItCameLast(t *testing.T) {
 	want(t, "the end of the earlier session", stay.ended(t), "another session of this node has begun")
 	hubs[0].until("the first replica knows where it is", func() bool {
 		r, err := hubs[0].On("a")
-		return err == nil && strings.Contains(fmt.Sprint(r.Here()), "another replica")
+		return err == nil && r.Here() == nil
 	})
 	at := hubs[0].deploy(function(t, "lamp", "1", nil)).At
 	hubs[0].inStep(m, at)
 	hubs[1].inStep(m, at)
+}
+
+func TestOnlyReplicasAreAnswered(t *testing.T) {
+	hubs := replicas(t, 2)
+	answering(hubs[0], func(c *edge.Call, say func(edge.Message)) { say(&edge.Answer{ID: c.ID, Body: encode(t, 3)}) })
+	hubs[1].knows("hall", true)
+	if n, err := hubs[1].on("hall").Redrive(t.Context(), "", nil); n != 3 || err != nil {
+		t.Errorf("Redrive = %d, %v", n, err)
+	}
+	stranger := newKey(t) // who has a hub of its own
+	foreign := fleet.New(fleet.Config{Key: stranger, Replica: "http://here"})
+	for name, token := range map[string]string{"nobody": "", "a stranger": foreign.PeerToken(), "something else": "x"} {
+		t.Run(name, func(t *testing.T) {
+			body := strings.NewReader(fmt.Sprintf(`{"node": %q, "verb": "redrive"}`, hubs[0].on("hall").ID()))
+			req, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+hubs[0].ln.Addr().String()+fleet.PeerPath, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header["Authorization"] = []string{"Bearer " + token}
+			answer, err := hubs[1].Peers.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer.Body.Close()
+			want(t, "status", answer.StatusCode, http.StatusForbidden)
+		})
+	}
+}
+
+func TestANodeOfAReplicaThatDoesNotAnswerIsToldAsSuch(t *testing.T) {
+	hubs := replicas(t, 2)
+	m, _ := answering(hubs[0], func(c *edge.Call, say func(edge.Message)) { say(&edge.Answer{ID: c.ID, Body: encode(t, 3)}) })
+	hubs[1].knows("hall", true)
+	hubs[0].ln.Close()
+	hubs[0].Peers.CloseIdleConnections()
+	hubs[1].Peers.CloseIdleConnections()
+	_, err := hubs[1].on("hall").Redrive(t.Context(), "", nil)
+	if code(err) != edge.Unavailable || !strings.Contains(fmt.Sprint(err), hubs[0].Replica+", which does not answer: ") {
+		t.Errorf("Redrive = %v, want that the replica does not answer", err)
+	}
+	m.connect(hubs[1])
+	if n, err := hubs[1].on("hall").Redrive(t.Context(), "", nil); n != 3 || err != nil {
+		t.Errorf("once it is here: Redrive = %d, %v", n, err)
+	}
 }
 
 func TestAReplicaThatEndsTakesItsNodesWithIt(t *testing.T) {

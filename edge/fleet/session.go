@@ -33,8 +33,8 @@ type session struct {
 	calls calls
 	slot  int // the second of a beat that is its turn
 
-	offered string // the digest of the version that the node was told last; guarded by Fleet.mu
-	seated  int64  // the last read of the ledger that had begun before; guarded by Fleet.mu
+	told   order // of versions; guarded by Fleet.mu
+	seated int64 // the last read of the ledger that had begun before; guarded by Fleet.mu
 
 	pace     *rate.Limiter // of what costs the hub something
 	reported bool          // the first report has come; of the receiving goroutine

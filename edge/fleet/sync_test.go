@@ -125,6 +125,7 @@ func TestACordonedNodeIsLeftAsItIsUntilThatIsLifted(t *testing.T) {
 	}
 	h.inStep(witness, h.position())
 	m.runs(old, other)
+	want(t, "spread, of which nobody waits for the cordoned one", h.Spread()["lamp"], edge.Spread{Placed: 2, Connected: 2, Current: 1})
 	if err := h.WaitAt(t.Context(), m.id(), h.position()); err == nil || !strings.Contains(err.Error(), "cordoned") {
 		t.Errorf("WaitAt = %v, want that it is cordoned", err)
 	}

@@ -101,6 +101,7 @@ func TestARefusalIsKeptAndAuditedUntilTheNodeTakesIt(t *testing.T) {
 	m.connect(h)
 	h.until("it is kept", func() bool { return h.node("hall").Refusal != nil })
 	want(t, "reason", h.node("hall").Refusal.Reason, edge.RefusedHeld)
+	want(t, "spread, of which nobody waits for the held one", h.Spread()["lamp"], edge.Spread{Placed: 1, Connected: 1})
 	if err := h.WaitAt(t.Context(), m.id(), at); code(err) != edge.Conflict || !strings.Contains(err.Error(), "winter") {
 		t.Errorf("WaitAt = %v, want the reason", err)
 	}

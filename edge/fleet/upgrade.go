@@ -1,13 +1,13 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/mod/semver"
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ledger"
@@ -15,41 +15,82 @@ import (
 	"github.com/sedge-iot/sedge/edge/selector"
 )
 
-// upgrade leads rollouts of versions on, or back, and has nodes told which one they are to
-// run, until ctx is done.
+// versions are those of the nodes' program, as the ledger has them.
+type versions struct {
+	mark     int64
+	releases []edge.Release
+	upgrades []upgrade // newest first
+}
+
+// An upgrade is the rollout of a version, and whom it concerns.
+type upgrade struct {
+	edge.UpgradeRollout
+	where   selector.Selector
+	reached map[string]bool // nodes, by id
+}
+
+// An order is what a node was told of versions.
+type order struct {
+	number int64 // of the upgrade; 0: nothing
+	leave  bool
+}
+
+// upgrade leads upgrades on, or back, and has nodes told which version they are to run,
+// until ctx is done.
 func (f *Fleet) upgrade(ctx context.Context) {
 	tick := time.NewTicker(stepTime)
 	defer tick.Stop()
+	known := versions{mark: -1}
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		releases, upgrades, err := f.Ledger.Releases(ctx)
-		if err != nil {
+		if err := f.readVersions(ctx, &known); err != nil {
 			if ctx.Err() == nil {
 				f.Logger.Error("nodes are not upgraded", "err", err)
 			}
 			continue
 		}
-		for i := range upgrades {
-			if !upgrades[i].State.Over() {
-				f.stepUpgrade(&upgrades[i])
+		for i := range known.upgrades {
+			if u := &known.upgrades[i]; !u.State.Over() && f.leads() {
+				f.stepUpgrade(u)
 			}
 		}
-		f.offer(releases, upgrades)
+		f.offer(known)
 	}
 }
 
-// stepUpgrade holds an upgrade against what is seen, and has the ledger keep what comes of that.
-func (f *Fleet) stepUpgrade(u *edge.UpgradeRollout) {
-	where, err := selector.Parse(u.Selector)
-	if err != nil {
-		f.Logger.Error("upgrade does not go on", "upgrade", u.ID, "err", err)
-		return
+// readVersions brings v up to date.
+func (f *Fleet) readVersions(ctx context.Context, v *versions) error {
+	is, changed, err := f.Ledger.Versions(ctx, v.mark)
+	if err != nil || !changed {
+		return err
 	}
-	nodes := f.programs(where)
+	*v = versions{mark: is.Mark, releases: is.Releases}
+	for _, u := range is.Upgrades {
+		where, err := selector.Parse(u.Selector)
+		if err != nil {
+			f.Logger.Error("upgrade is passed over", "upgrade", u.ID, "err", err)
+			continue
+		}
+		v.upgrades = append(v.upgrades, newUpgrade(u, where))
+	}
+	return nil
+}
+
+func newUpgrade(u edge.UpgradeRollout, where selector.Selector) upgrade {
+	reached := make(map[string]bool, len(u.Nodes))
+	for _, id := range u.Nodes {
+		reached[id] = true
+	}
+	return upgrade{u, where, reached}
+}
+
+// stepUpgrade holds an upgrade against what is seen, and has the ledger keep what comes of that.
+func (f *Fleet) stepUpgrade(u *upgrade) {
+	nodes := f.programs(u)
 	if _, changed := rollout.Step(u.Rollout, nodes, time.Now()); !changed {
 		return
 	}
@@ -66,126 +107,111 @@ func (f *Fleet) stepUpgrade(u *edge.UpgradeRollout) {
 	if next.State != u.State || next.Stage != u.Stage {
 		f.Logger.Info("upgrade", "upgrade", next.ID, "version", next.To, "state", next.State, "stage", next.Stage+1, "why", next.Why)
 	}
-	*u = next
+	*u = newUpgrade(next, u.where)
 }
 
-// programs returns the nodes that the selector matches, by what they run.
-func (f *Fleet) programs(where selector.Selector) (list []rollout.Seen) {
+// programs returns the nodes that the upgrade is about, by what they run.
+func (f *Fleet) programs(u *upgrade) (list []rollout.Seen) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, n := range f.nodes {
-		if n.member() && where.Matches(labelsOf(&n.is)) {
-			seen := rollout.Seen{ID: n.is.ID, Name: n.is.Name, Online: n.session != nil, Cordoned: n.is.Cordoned}
-			list = append(list, rollout.OfProgram(seen, n.program))
+		if n.member() && u.where.Matches(labelsOf(&n.is)) {
+			seen := rollout.Seen{ID: n.is.ID, Name: n.is.Name, Online: n.online(), Cordoned: n.is.Cordoned}
+			list = append(list, rollout.OfProgram(seen, n.program, u.ID))
 		}
 	}
 	return list
 }
 
-// offer tells each node once in a session which version it is to run, if that is another.
-func (f *Fleet) offer(releases []edge.Release, upgrades []edge.UpgradeRollout) {
+// offer tells each node that is connected here, once in a session, which version it is to run
+// or to leave.
+func (f *Fleet) offer(v versions) {
 	type telling struct {
 		s *session
-		m edge.Upgrade
+		m *edge.Upgrade
 	}
 	var list []telling
 	f.mu.Lock()
-	f.releases = releases
 	for _, n := range f.nodes {
-		if n.session == nil || !n.fed() || n.program == nil {
+		if n.session == nil || n.program == nil {
 			continue
 		}
-		u := goal(n, upgrades)
-		i := slices.IndexFunc(releases, func(r edge.Release) bool {
-			return r.Version == string(u.To) && r.Platform == n.program.Platform
-		})
-		if i >= 0 && n.program.Version != string(u.To) && n.session.offered != releases[i].Digest {
-			n.session.offered = releases[i].Digest
-			list = append(list, telling{n.session, edge.Upgrade{Release: releases[i], Downgrade: u.Downgrade}})
+		m := v.order(n)
+		if m == nil || n.session.told == (order{m.Order, m.Leave}) {
+			continue
 		}
+		n.session.told = order{m.Order, m.Leave}
+		list = append(list, telling{n.session, m})
 	}
 	f.mu.Unlock()
 	for _, t := range list {
-		if err := t.s.say(&t.m); err != nil {
+		if err := t.s.say(t.m); err != nil {
 			f.Logger.Debug("version not offered", "node", t.s.id, "err", err)
 		}
 	}
 }
 
-// goal returns the upgrade whose version a node is to run, or none: the newest that has
-// reached it. What went back takes the node to the completed one before it.
-func goal(n *node, upgrades []edge.UpgradeRollout) edge.UpgradeRollout {
-	back := false
-	for _, u := range upgrades {
-		reached := slices.Contains(u.Nodes, n.is.ID)
-		switch {
-		case u.State == edge.RolledBack || u.State == edge.Aborted:
-			back = back || reached
+// order returns what a node is to be told, or nil. What went back, and the node has or is
+// about to have, it is to leave; else it is to run the version of the newest upgrade that has
+// reached it, or that was completed before it came.
+func (v versions) order(n *node) *edge.Upgrade {
+	for i := range v.upgrades {
+		u := &v.upgrades[i]
+		release := v.release(u, n.program.Platform)
+		if release == nil {
 			continue
-		case u.State == edge.Completed && !reached:
-			where, err := selector.Parse(u.Selector)
-			reached = err == nil && where.Matches(labelsOf(&n.is)) // it came later
 		}
-		if reached {
-			u.Downgrade = u.Downgrade || back
-			return u
+		m := &edge.Upgrade{Order: u.ID, Release: *release, Downgrade: u.Downgrade}
+		switch reached := u.reached[n.is.ID]; {
+		case u.State == edge.RolledBack || u.State == edge.Aborted:
+			if m.Leave = true; reached && (n.program.Digest == m.Digest || n.session.told == order{u.ID, false}) {
+				return m
+			}
+		case !n.fed():
+			return nil // it keeps what it runs
+		case reached || u.State == edge.Completed && u.where.Matches(labelsOf(&n.is)):
+			if n.program.Version == m.Version || !u.Downgrade && semver.Compare(m.Version, n.program.Version) < 0 {
+				return nil
+			}
+			return m
 		}
 	}
-	return edge.UpgradeRollout{}
+	return nil
+}
+
+// release returns the release that an upgrade has for a platform, or nil.
+func (v versions) release(u *upgrade, platform string) *edge.Release {
+	i := slices.IndexFunc(v.releases, func(r edge.Release) bool { return r.Version == string(u.To) && r.Platform == platform })
+	if i < 0 {
+		return nil
+	}
+	return &v.releases[i]
 }
 
 // sent answers a node that fetches a piece of a release, as fast as all together may.
 func (s *session) sent(ctx context.Context, m *edge.UpgradeFetch) {
-	f := s.fleet
-	f.mu.Lock()
-	i := slices.IndexFunc(f.releases, func(r edge.Release) bool { return r.Digest == m.Digest })
-	f.mu.Unlock()
-	chunk := edge.UpgradeChunk{Digest: m.Digest, Offset: m.Offset}
-	if i >= 0 && m.Offset >= 0 {
-		if f.library.speed.WaitN(ctx, edge.ChunkSize) != nil {
-			return
-		}
-		var err error
-		if chunk.Data, err = piece(filepath.Join(f.Releases, m.Digest), m.Offset); err != nil {
-			f.Logger.Error("release cannot be read", "digest", m.Digest, "err", err)
-		}
+	if s.fleet.library.speed.WaitN(ctx, edge.ChunkSize) != nil {
+		return
 	}
-	if err := s.say(&chunk); err != nil {
-		f.Logger.Debug("release not sent", "node", s.id, "err", err)
+	data, err := s.fleet.Ledger.ReleaseChunk(ctx, m.Digest, m.Offset)
+	if err != nil && !errors.Is(err, ledger.ErrNotFound) {
+		if ctx.Err() == nil {
+			s.fleet.Logger.Error("release cannot be read", "digest", m.Digest, "err", err)
+		}
+		return // the node asks again
+	}
+	if err := s.say(&edge.UpgradeChunk{Digest: m.Digest, Offset: m.Offset, Data: data}); err != nil {
+		s.fleet.Logger.Debug("release not sent", "node", s.id, "err", err)
 	}
 }
 
-func piece(path string, offset int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data := make([]byte, edge.ChunkSize)
-	n, err := file.ReadAt(data, offset)
-	if err == io.EOF {
-		err = nil
-	}
-	return data[:n], err
-}
-
-// SteerUpgrade carries out what an operator wants of an upgrade: pause, resume, promote or
-// abort. Its error is as that of [Fleet.Pause].
-func (f *Fleet) SteerUpgrade(id int64, verb string, who ledger.Who) (edge.UpgradeRollout, error) {
-	now := time.Now()
+// SteerUpgrade carries out what an operator wants of an upgrade: [rollout.Resume] and the like.
+// Its error is as that of [Fleet.Pause].
+func (f *Fleet) SteerUpgrade(id int64, who ledger.Who, do func(r edge.Rollout, by string, now time.Time) (edge.Rollout, error)) (edge.UpgradeRollout, error) {
 	var refused error
 	u, err := f.Ledger.SteerUpgrade(id, who, func(is edge.Rollout) (next edge.Rollout, changed bool) {
-		switch verb {
-		case "pause":
-			next, refused = rollout.Pause(is, who.By)
-		case "resume":
-			next, refused = rollout.Resume(is, who.By, now)
-		case "promote":
-			next, refused = rollout.Promote(is, who.By, now)
-		default:
-			next, refused = rollout.Abort(is, who.By, now)
-		}
+		next, refused = do(is, who.By, time.Now())
 		return next, refused == nil
 	})
-	return u, errors.Join(err, refused)
+	return u, cmp.Or(err, refused)
 }

@@ -14,7 +14,7 @@ import (
 // First returns a connected node on which the function would be placed, to try it on,
 // or nil if there is none. where is the selector that goes with the function. It is
 // the first one by name, and one that runs a function of that name already before
-// others; one that another replica has comes last, for it cannot be asked from here.
+// others; those that another replica has come last, for that is a hop more.
 func (f *Fleet) First(of functions.Function, where selector.Selector) *Remote {
 	fits := selector.And(selector.Of(of.Manifest.Spec.Placement.Nodes), where)
 	f.mu.Lock()
@@ -130,9 +130,13 @@ func (f *Fleet) Spread() map[string]edge.Spread {
 
 // spread counts the node, on which ref is placed, among those of a function.
 func (n *node) spread(s *edge.Spread, ref edge.Ref, now functions.Revision) {
+	current := n.inStep() && ref.Revision == now
 	s.Placed++
 	if n.online() {
 		s.Connected++
+		if !current && n.fed() && !n.holds() {
+			s.Behind++
+		}
 	}
 	report := n.report(ref.Name)
 	switch {
@@ -143,7 +147,7 @@ func (n *node) spread(s *edge.Spread, ref edge.Ref, now functions.Revision) {
 	}
 	if n.unfitFor(ref.Name) != nil {
 		s.Unfit++
-	} else if n.inStep() && ref.Revision == now {
+	} else if current {
 		s.Current++
 	}
 }

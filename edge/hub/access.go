@@ -151,6 +151,19 @@ func (h *Hub) audit(r *request) (any, error) {
 	return map[string][]edge.AuditEntry{"audit": append([]edge.AuditEntry{}, list...)}, nil
 }
 
+// verifyAudit follows the whole audit log.
+func (h *Hub) verifyAudit(r *request) (any, error) {
+	if p := r.params(); p.err != nil {
+		return nil, p.err
+	}
+	err := h.Ledger.VerifyAudit(r.Context())
+	if broken, ok := errors.AsType[*ledger.BrokenError](err); ok {
+		h.Logger.Error("audit log is not as it was written", "number", broken.Number, "err", broken)
+		return edge.AuditVerdict{Broken: broken.Number, Why: broken.Error()}, nil
+	}
+	return edge.AuditVerdict{Intact: err == nil}, err
+}
+
 // refused turns what the ledger refuses about a thing into what is told.
 func refused(err error, thing string) error {
 	switch {

@@ -1,9 +1,12 @@
 package hub_test
 
 import (
+	"database/sql"
 	"encoding/json"
 	"net/http"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -229,6 +232,33 @@ func TestNoSecretIsToldTwiceOrLogged(t *testing.T) {
 	}
 }
 
+func TestAnAuditThatWasAlteredIsToldWithItsFirstWrongLine(t *testing.T) {
+	dir := t.TempDir()
+	h := build(t, newNode(), dir).open(t)
+	for i := range 3 {
+		h.deploy(t, "f", strconv.Itoa(i))
+	}
+	want := edge.AuditVerdict{Intact: true}
+	if got, err := h.client.VerifyAudit(t.Context()); err != nil || got != want {
+		t.Fatalf("VerifyAudit = %+v, %v, want %+v", got, err, want)
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "hub.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`UPDATE audit SET by = 'nobody' WHERE number = 2`); err != nil {
+		t.Fatal(err)
+	}
+	want = edge.AuditVerdict{Broken: 2, Why: "entry 2 was altered, or what stood before it"}
+	if got, err := h.client.VerifyAudit(t.Context()); err != nil || got != want {
+		t.Errorf("VerifyAudit of an altered log = %+v, %v, want %+v", got, err, want)
+	}
+	bob, _ := h.operator(t, "bob", edge.Deployer, "")
+	_, err = bob.VerifyAudit(t.Context())
+	wantCode(t, "VerifyAudit by a deployer", err, edge.Forbidden)
+}
+
 func TestTheAuditSaysWhoDidWhatFromWhere(t *testing.T) {
 	h := serve(t)
 	ctx := t.Context()
@@ -264,5 +294,16 @@ func TestTheAuditSaysWhoDidWhatFromWhere(t *testing.T) {
 	}
 	if err := h.ledger.VerifyAudit(ctx); err != nil {
 		t.Errorf("VerifyAudit = %v", err)
+	}
+}
+
+func TestASignatureThatNoNodeCouldBeToldIsRefused(t *testing.T) {
+	h := serve(t)
+	for _, signature := range []string{"two words", "a\nb", strings.Repeat("x", edge.MaxSignature+1)} {
+		_, err := h.client.Deploy(t.Context(), function(t, "f", "1"), client.DeployOptions{Signature: signature})
+		wantCode(t, "Deploy", err, edge.Invalid)
+	}
+	if _, err := h.client.Deploy(t.Context(), function(t, "f", "1"), client.DeployOptions{Signature: strings.Repeat("x", edge.MaxSignature)}); err != nil {
+		t.Errorf("Deploy = %v", err)
 	}
 }

@@ -99,6 +99,9 @@ func told(err error) *edge.Error {
 	if faults, ok := errors.AsType[functions.Faults](err); ok {
 		return &edge.Error{Code: edge.Invalid, Message: faults.Error(), Faults: faults}
 	}
+	if errors.Is(err, ledger.ErrRolling) {
+		return &edge.Error{Code: edge.Conflict, Message: err.Error(), Hint: "wait for its end, or end it with: sedge rollout abort FUNCTION"}
+	}
 	if errors.Is(err, ledger.ErrConflict) {
 		return &edge.Error{Code: edge.Conflict, Message: err.Error(), Hint: "someone else changed it: look at it, then try again"}
 	}

@@ -31,6 +31,9 @@ func (h *Hub) deploy(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := edge.CheckSignature(body.Signature); err != nil {
+		return nil, invalid("sedge deploy --signature sends one as it is to be", "%v", err)
+	}
 	p := r.params("dryRun", "confirmed")
 	dryRun, confirmed := p.flag("dryRun"), p.flag("confirmed")
 	in, err := r.intent()
@@ -187,7 +190,7 @@ func (h *Hub) tryOut(ctx context.Context, c change, plan ledger.Result) error {
 	if c.first == nil || c.try == nil || !plan.Changed {
 		return nil
 	}
-	err := c.first.Try(ctx, *c.try)
+	err := c.first.Try(ctx, *c.try, plan.Signature)
 	if e, ok := errors.AsType[*edge.Error](err); ok && e.Code == edge.Unavailable {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sedge-iot/sedge/edge/fleet"
 	"github.com/sedge-iot/sedge/edge/link"
 	"github.com/sedge-iot/sedge/edge/ops"
 )
@@ -15,8 +16,12 @@ import (
 // name the hub in their Host.
 func (h *Hub) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == link.Path {
-			h.Fleet.ServeHTTP(w, r) // which keeps its own limits, and out what is no node
+		switch r.URL.Path { // that keep their own limits, and out who has not the key for them
+		case link.Path:
+			h.Fleet.ServeHTTP(w, r)
+			return
+		case fleet.PeerPath:
+			h.Fleet.ServePeer(w, r)
 			return
 		}
 		t := &tracked{ResponseWriter: w}

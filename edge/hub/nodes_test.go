@@ -231,6 +231,32 @@ func TestANodeThatNeedsApprovalWaitsForIt(t *testing.T) {
 	}
 }
 
+func TestAFunctionRunsThoughACordonedNodeKeepsTheOldOne(t *testing.T) {
+	h, hall, yard := pair(t)
+	ctx, c := t.Context(), h.client
+	h.deploy(t, "f", "1")
+	until(t, "both have it", func() bool { return hall.has("f").Enabled && yard.has("f").Enabled })
+	if _, err := c.Cordon(ctx, "yard"); err != nil {
+		t.Fatal(err)
+	}
+	next := function(t, "f", "2")
+	h.deploy(t, "f", "2")
+	until(t, "hall has the new one", func() bool { return hall.has("f").Function.Revision == next.Revision })
+	var d edge.FunctionDetail
+	until(t, "nobody waits for yard", func() bool {
+		var err error
+		d, err = c.Function(ctx, "f")
+		return err == nil && d.Status.Phase != edge.Starting
+	})
+	if want := (edge.Spread{Placed: 2, Connected: 2, Current: 1}); d.Spread != want {
+		t.Errorf("Spread = %+v, want %+v", d.Spread, want)
+	}
+	if _, err := c.Uncordon(ctx, "yard"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "yard has the new one", func() bool { return yard.has("f").Function.Revision == next.Revision })
+}
+
 func TestWhatOnlyANodeKnowsIsAskedOfTheOneThatIsNamed(t *testing.T) {
 	h, hall, yard := pair(t)
 	ctx, c := t.Context(), h.client

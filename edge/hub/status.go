@@ -131,7 +131,7 @@ func (h *Hub) sum(r *request, members int) teller {
 			s.Phase, s.Reason = edge.Starting, "no node that it is placed on is connected"
 		case on.Unfit > 0:
 			s.Phase, s.Reason = edge.Failing, fmt.Sprintf("%d of %d nodes cannot run it", on.Unfit, on.Placed)
-		case on.Current < on.Connected:
+		case on.Behind > 0:
 			s.Phase = edge.Starting
 			s.Reason = fmt.Sprintf("%d of %d nodes have it", on.Current, on.Placed)
 		}

@@ -9,8 +9,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/sedge-iot/sedge/edge/keys"
 )
 
 const (
@@ -66,39 +67,13 @@ func readToken(path string, lg *slog.Logger) (string, error) {
 	return token, nil
 }
 
-// makeToken writes a new token so that the file is whole or not there at all.
-// A file that has come up in the meantime stays.
+// makeToken writes a new token. A file that has come up in the meantime stays.
 func makeToken(path string) error {
 	secret := make([]byte, tokenBytes)
 	rand.Read(secret) // never fails
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, ".token-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // the name; the file lives on under path
-	_, err = tmp.WriteString(base64.RawURLEncoding.EncodeToString(secret) + "\n")
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(tmp.Name(), path); errors.Is(err, fs.ErrExist) {
+	err := keys.Create(path, []byte(base64.RawURLEncoding.EncodeToString(secret)+"\n"))
+	if errors.Is(err, fs.ErrExist) {
 		return nil
-	} else if err != nil {
-		// A file system without hard links, such as FAT.
-		if err := os.Rename(tmp.Name(), path); err != nil {
-			return err
-		}
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return err
 }

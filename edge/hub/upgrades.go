@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -8,24 +10,25 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
-	"golang.org/x/mod/semver"
-
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/rollout"
 	"github.com/sedge-iot/sedge/edge/selector"
+	"github.com/sedge-iot/sedge/installer/upgrade"
 )
 
-// releaseTime is within which the body of a release comes, at 220 KiB a second.
+// agentName is the program of nodes, as it is signed.
+const agentName = "sedge-agent"
+
+// releaseTime is within which the body of a release comes: at 220 KiB a second.
 const releaseTime = 10 * time.Minute
 
 func (h *Hub) listReleases(r *request) (any, error) {
-	list, _, err := h.Ledger.Releases(r.Context())
-	return map[string][]edge.Release{"releases": append([]edge.Release{}, list...)}, err
+	is, _, err := h.Ledger.Versions(r.Context(), -1)
+	return map[string][]edge.Release{"releases": append([]edge.Release{}, is.Releases...)}, err
 }
 
 // putRelease takes a program as it comes, whole or not at all.
@@ -38,59 +41,63 @@ func (h *Hub) putRelease(w http.ResponseWriter, r *http.Request) {
 	h.answer(w, r, http.StatusOK, release)
 }
 
-func (h *Hub) release(w http.ResponseWriter, r *request) (edge.Release, error) {
-	is := edge.Release{Version: r.PathValue("version"), Platform: r.PathValue("platform")}
+func (h *Hub) release(w http.ResponseWriter, r *request) (is edge.Release, err error) {
 	p := r.params("signature")
 	is.Signature = p.text("signature", 2<<10)
 	who, err := r.who()
-	if err = errors.Join(p.err, err); err != nil {
+	if err = cmp.Or(p.err, err); err != nil {
 		return is, err
 	}
+	program, version, platform, err := upgrade.SignedAs(is.Signature)
 	switch {
-	case !semver.IsValid(is.Version) || len(is.Version) > 64:
-		return is, invalid("like v1.4.0", "%.70q is no version", is.Version)
-	case is.Platform == "" || len(is.Platform) > 32:
-		return is, invalid("like linux/arm64", "%.40q is no platform", is.Platform)
-	case is.Signature == "":
-		return is, invalid("sign it with minisign", "the signature is missing, and no node takes a version without one")
-	case h.Fleet.Releases == "":
-		return is, &edge.Error{Code: edge.Conflict, Message: "this hub keeps no releases"}
+	case err != nil:
+		return is, invalid("sign it with: minisign -S -t 'sedge-agent VERSION PLATFORM' -m FILE", "signature: %s", err)
+	case program != agentName:
+		return is, invalid("", "what is signed is %.64q, and nodes run %s", program, agentName)
 	}
+	is.Version, is.Platform = version, platform
 	until := time.Now().Add(releaseTime)
 	control := http.NewResponseController(w)
 	if err := errors.Join(control.SetReadDeadline(until), control.SetWriteDeadline(until.Add(time.Minute))); err != nil {
 		return is, fmt.Errorf("give the release time: %w", err)
 	}
-	if err := h.store(http.MaxBytesReader(w, r.Body, edge.MaxRelease), &is); err != nil {
+	file, err := spool(http.MaxBytesReader(w, r.Body, edge.MaxRelease), &is)
+	if err != nil {
 		return is, err
 	}
-	return is, refused(h.Ledger.PutRelease(who, is), "release")
+	defer file.Close()
+	return is, refused(h.Ledger.PutRelease(who, is, file), "release")
 }
 
-// store keeps body under its digest.
-func (h *Hub) store(body io.Reader, is *edge.Release) error {
-	if err := os.MkdirAll(h.Fleet.Releases, 0o700); err != nil {
-		return err
-	}
-	file, err := os.CreateTemp(h.Fleet.Releases, ".part-")
+// spool returns a file, which nobody else sees, with what body says, and notes in is what
+// that is. Thus the ledger is kept busy only once all is here.
+func spool(body io.Reader, is *edge.Release) (_ *os.File, err error) {
+	file, err := os.CreateTemp("", "sedge-release-")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer os.Remove(file.Name()) // once it is renamed there is none
-	defer file.Close()
+	defer func() {
+		if err != nil {
+			file.Close()
+		}
+	}()
+	if err := os.Remove(file.Name()); err != nil {
+		return nil, err
+	}
 	sum := sha256.New()
 	is.Size, err = io.Copy(io.MultiWriter(file, sum), body)
 	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return &edge.Error{Code: edge.TooLarge, Message: fmt.Sprintf("the release is larger than %d MiB", edge.MaxRelease>>20)}
+		return nil, &edge.Error{Code: edge.TooLarge, Message: fmt.Sprintf("the release is larger than %d MiB", edge.MaxRelease>>20)}
 	}
 	if err == nil && is.Size == 0 {
-		return invalid("", "the body is empty: it is to be the program")
+		return nil, invalid("", "the body is empty: it is to be the program")
 	}
-	if err = errors.Join(err, file.Sync()); err != nil {
-		return fmt.Errorf("keep the release: %w", err)
+	if err != nil {
+		return nil, fmt.Errorf("receive the release: %w", err)
 	}
 	is.Digest = hex.EncodeToString(sum.Sum(nil))
-	return os.Rename(file.Name(), filepath.Join(h.Fleet.Releases, is.Digest))
+	_, err = file.Seek(0, io.SeekStart)
+	return file, err
 }
 
 func (h *Hub) removeRelease(r *request) (any, error) {
@@ -98,45 +105,25 @@ func (h *Hub) removeRelease(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, _, err := h.Ledger.Releases(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	version, platform := r.PathValue("version"), r.PathValue("platform")
-	if err := h.Ledger.RemoveRelease(who, version, platform); err != nil {
-		return nil, refused(err, "release")
-	}
-	i := slices.IndexFunc(list, func(is edge.Release) bool { return is.Version == version && is.Platform == platform })
-	if i < 0 {
-		return nil, nil
-	}
-	digest := list[i].Digest
-	if slices.ContainsFunc(slices.Delete(list, i, i+1), func(is edge.Release) bool { return is.Digest == digest }) {
-		return nil, nil
-	}
-	return nil, os.Remove(filepath.Join(h.Fleet.Releases, digest))
+	return nil, refused(h.Ledger.RemoveRelease(who, r.PathValue("version"), r.PathValue("platform")), "release")
 }
 
 func (h *Hub) listUpgrades(r *request) (any, error) {
-	_, list, err := h.Ledger.Releases(r.Context())
-	return map[string][]edge.UpgradeRollout{"upgrades": append([]edge.UpgradeRollout{}, list...)}, err
+	is, _, err := h.Ledger.Versions(r.Context(), -1)
+	return map[string][]edge.UpgradeRollout{"upgrades": append([]edge.UpgradeRollout{}, is.Upgrades...)}, err
 }
 
 func (h *Hub) beginUpgrade(r *request) (any, error) {
 	var ask edge.UpgradeAsk
 	who, err := r.who()
-	if err = errors.Join(err, r.decode(&ask)); err != nil {
+	if err = cmp.Or(err, r.decode(&ask)); err != nil {
 		return nil, err
 	}
 	if _, err := selector.Parse(ask.Selector); err != nil {
 		return nil, invalid("like site=home", "selector: %s", err)
 	}
-	list, _, err := h.Ledger.Releases(r.Context())
-	if err != nil {
+	if err := h.hasRelease(r.Context(), ask.Version); err != nil {
 		return nil, err
-	}
-	if !slices.ContainsFunc(list, func(is edge.Release) bool { return is.Version == ask.Version }) {
-		return nil, &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("there is no release %.64q", ask.Version), Hint: "sedge upgrade push FILE --version VERSION"}
 	}
 	u, err := rollout.BeginUpgrade(ask)
 	if err != nil {
@@ -149,6 +136,25 @@ func (h *Hub) beginUpgrade(r *request) (any, error) {
 	return u, nil
 }
 
+func (h *Hub) hasRelease(ctx context.Context, version string) error {
+	is, _, err := h.Ledger.Versions(ctx, -1)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(is.Releases, func(r edge.Release) bool { return r.Version == version }) {
+		return &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("there is no release %.64q", version), Hint: "have the hub keep it: sedge upgrade push FILE"}
+	}
+	return nil
+}
+
+// upgradeSteps are what an operator may want of an upgrade.
+var upgradeSteps = map[string]func(r edge.Rollout, by string, now time.Time) (edge.Rollout, error){
+	"pause":   func(r edge.Rollout, by string, _ time.Time) (edge.Rollout, error) { return rollout.Pause(r, by) },
+	"resume":  rollout.Resume,
+	"promote": rollout.Promote,
+	"abort":   rollout.Abort,
+}
+
 func (h *Hub) steerUpgrade(r *request) (any, error) {
 	who, err := r.who()
 	if err != nil {
@@ -158,11 +164,11 @@ func (h *Hub) steerUpgrade(r *request) (any, error) {
 	if err != nil || id < 1 {
 		return nil, invalid("", "an upgrade has a number, not %.40q", r.PathValue("upgrade"))
 	}
-	verb := r.PathValue("verb")
-	if !slices.Contains([]string{"pause", "resume", "promote", "abort"}, verb) {
+	step, ok := upgradeSteps[r.PathValue("step")]
+	if !ok {
 		return nil, noPath(r.Request)
 	}
-	u, err := h.Fleet.SteerUpgrade(id, verb, who)
+	u, err := h.Fleet.SteerUpgrade(id, who, step)
 	if err != nil {
 		return nil, refused(err, "upgrade")
 	}

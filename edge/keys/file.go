@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -43,15 +44,37 @@ func Read(path string) ([]byte, error) {
 // what was before or what is now; once Write has returned, what is now.
 func Write(path string, data []byte) error {
 	if len(data) > fileMax {
-		return fmt.Errorf("write %s: %d bytes, at most %d are read again", path, len(data), fileMax)
+		return tooLarge(path, data)
 	}
 	return put(path, data, os.Rename)
 }
 
-// create is Write for a file that is not there. If it has come up in the meantime it stays, and
-// the error is [os.ErrExist].
-func create(path string, data []byte) error {
-	return put(path, data, os.Link)
+// Create is Write for a file that is not there. If it has come up in the meantime it stays,
+// and the error is [fs.ErrExist]. Only on a file system without hard links, such as FAT, one
+// that comes up at the very same time can be replaced.
+func Create(path string, data []byte) error {
+	return create(path, data, os.Link)
+}
+
+// create is Create; link gives a file a second name, or says that this cannot be done.
+func create(path string, data []byte, link func(from, to string) error) error {
+	if len(data) > fileMax {
+		return tooLarge(path, data)
+	}
+	return put(path, data, func(from, to string) error {
+		err := link(from, to)
+		if err == nil || errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if _, err := os.Lstat(to); err == nil {
+			return &fs.PathError{Op: "create", Path: to, Err: fs.ErrExist}
+		}
+		return os.Rename(from, to)
+	})
+}
+
+func tooLarge(path string, data []byte) error {
+	return fmt.Errorf("write %s: %d bytes, at most %d are read again", path, len(data), fileMax)
 }
 
 // put writes data to a file of another name, and gives it its own by arrive.

@@ -70,7 +70,7 @@ func fill(path string, make func() ([]*pem.Block, error)) error {
 			return err
 		}
 	}
-	return create(path, text.Bytes())
+	return Create(path, text.Bytes())
 }
 
 func sealKey(key crypto.Signer) (*pem.Block, error) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,6 +100,31 @@ func TestWriteReplacesAFileAsAWhole(t *testing.T) {
 	}
 	if _, err := keys.Read(filepath.Join(filepath.Dir(path), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Read of no file = %v, want fs.ErrNotExist", err)
+	}
+}
+
+func TestCreateLeavesAFileThatIsThere(t *testing.T) {
+	for name, create := range map[string]func(path string, data []byte) error{
+		"with hard links": keys.Create,
+		"without hard links": func(path string, data []byte) error {
+			return keys.CreateWithoutLinks(path, data, syscall.EPERM) // as FAT says it
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "token")
+			if err := create(path, []byte("first")); err != nil {
+				t.Fatal(err)
+			}
+			if err := create(path, []byte("second")); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("Create of a file that is there = %v, want fs.ErrExist", err)
+			}
+			if got, err := keys.Read(path); err != nil || string(got) != "first" {
+				t.Errorf("Read = %q, %v, want %q", got, err, "first")
+			}
+			if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
+				t.Errorf("%d files are left, want one", len(left))
+			}
+		})
 	}
 }
 

@@ -38,7 +38,8 @@ func (in Intent) who() Who { return Who{in.By, in.Address} }
 // A Result is what became of a function, and the position after that.
 type Result struct {
 	edge.Change
-	At edge.Position
+	At        edge.Position
+	Signature string // an operator's, of the revision, or ""; also one that was given earlier
 }
 
 // Deploy makes f, which must be valid, the current revision of its function. A

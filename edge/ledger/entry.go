@@ -60,13 +60,14 @@ func (e *entry) place(action string, next current) error {
 		return err
 	}
 	if rolling && next != e.current {
-		return fmt.Errorf("%w: rollout %d is under way: wait for its end, or abort it", ErrConflict, id)
+		return fmt.Errorf("%w, number %d", ErrRolling, id)
 	}
 	return e.set(action, next)
 }
 
 // set makes next the current one, unless all is so already.
 func (e *entry) set(action string, next current) error {
+	e.result.Signature = next.signature
 	e.result.Change = edge.Change{
 		Function: e.name, Revision: next.revision, Enabled: next.enabled, Created: !e.exists,
 		Changed: !e.exists || next != e.current,

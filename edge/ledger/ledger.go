@@ -51,6 +51,7 @@ var schemaFiles embed.FS
 var (
 	ErrNotFound  = errors.New("not found")
 	ErrConflict  = errors.New("conflict")
+	ErrRolling   = fmt.Errorf("%w: a rollout is under way", ErrConflict)
 	ErrAmbiguous = errors.New("more than one revision begins like this")
 	ErrNoRoom    = errors.New("there are as many as the ledger takes")
 	ErrRevoked   = errors.New("the node is revoked for ever")

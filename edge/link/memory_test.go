@@ -149,6 +149,9 @@ func BenchmarkIdleLink(b *testing.B) {
 }
 
 func TestAnIdleLinkIsSmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a program")
+	}
 	heap, stack, _ := idle(t, 500)
 	t.Logf("heap %.0f bytes a link, stack %.0f", heap, stack)
 	if total := heap + stack; total > 32<<10 {

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/sedge-iot/sedge/edge"
-	"github.com/sedge-iot/sedge/functions"
 )
 
 // Limits of calls.
@@ -116,15 +115,15 @@ func (c *calls) verb(ctx context.Context, call *edge.Call) (any, error) {
 	if call.Verb != edge.VerbTry {
 		return do(ctx, c.node, call.Body)
 	}
-	var f functions.Function
-	if err := decode(call.Body, &f); err != nil {
+	var try edge.Try
+	if err := decode(call.Body, &try); err != nil {
 		return nil, err
 	}
-	f, err := c.whole(ctx, f)
+	f, err := c.whole(ctx, try.Function)
 	if err != nil {
 		return nil, err
 	}
-	return nil, c.node.try(ctx, f)
+	return nil, c.node.try(ctx, f, try.Signature)
 }
 
 // told returns what the hub is told of an error: what is not meant for people stays in

@@ -12,7 +12,7 @@
 //     at all; see [edge.Replica]. One that has begun is brought to an end though the
 //     link breaks.
 //   - The node's owner has the last word: nothing comes in while he holds it, or, if he
-//     asks for signatures, without one of his operators' ([Owner]).
+//     asks for signatures, without one of his operators' ([Owner]), not even to be tried.
 //   - Each dial has a number that was on the disk before and is never used again, by
 //     which the hub sees that a machine was copied.
 //   - What goes over the link while nothing changes is less than 0.25 kbit/s.

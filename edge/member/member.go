@@ -53,7 +53,6 @@ type Config struct {
 	Home     *Home // needed
 	Agent    Agent // needed
 	Version  string
-	Labels   map[string]string
 	Extra    []byte                  // certificates of authorities besides the hub's, PEM: see link.Trust
 	Owner    Owner                   // what the hub may do
 	Rate     int                     // bytes a second at which large functions are fetched; 0: as fast as can be
@@ -152,7 +151,7 @@ func (m *Member) Run(ctx context.Context) error {
 
 // session dials, and keeps the node in step as long as the session lasts.
 func (m *Member) session(ctx context.Context) (lasted time.Duration, err error) {
-	proof := edge.Proof{Name: m.Home.hub.Name, Version: m.Version, Platform: platform(), Labels: m.Labels}
+	proof := edge.Proof{Name: m.Home.hub.Name, Version: m.Version, Platform: platform()}
 	if proof.Counter, err = m.Home.nextDial(); err != nil {
 		return 0, err
 	}

@@ -233,6 +233,12 @@ func TestANodeThatWantsSignaturesRunsNothingWithout(t *testing.T) {
 		h.wants(2, a, b)
 		pass(time.Minute)
 		n.wantRuns(a)
+		for id, try := range map[int64]edge.Try{1: {Function: *b.Function}, 2: {Function: *a.Function, Signature: a.Signature}} {
+			answers := h.call(id, edge.VerbTry, try)
+			if len(answers) != 1 || (answers[0].Error == nil) != (try.Signature != "") {
+				t.Errorf("try of %s: %+v, want that only what is signed is loaded", try.Name(), answers)
+			}
+		}
 		if r := get(h, &h.refused); len(r) == 0 || r[0].Reason != edge.RefusedUnsigned || !strings.Contains(n.Check().Why, "signed") {
 			t.Errorf("the node says %+v, its check %+v; want that b is not signed", r, n.Check())
 		}

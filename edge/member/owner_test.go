@@ -1,6 +1,7 @@
 package member_test
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -54,11 +55,21 @@ func TestAWindowIsOpenAsItSays(t *testing.T) {
 	}
 }
 
+// signed returns the file that minisign makes of one with that text.
+func signed(t testing.TB, key minisign.PrivateKey, text string) []byte {
+	t.Helper()
+	r := minisign.NewReader(strings.NewReader(text)) // minisign.Sign is of the old kind
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		t.Fatal(err)
+	}
+	return r.Sign(key)
+}
+
 // sign signs a function as an operator does with minisign.
 func sign(t testing.TB, key minisign.PrivateKey, name, revision string) string {
 	t.Helper()
 	text := member.SignedText(name, functions.Revision(revision))
-	packed, err := member.PackSignature(minisign.SignWithComments(key, []byte(text), text, "operator"))
+	packed, err := member.PackSignature(signed(t, key, text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,15 +99,16 @@ func TestOnlyWhatATrustedOperatorHasSignedRuns(t *testing.T) {
 		ref edge.Ref
 		ok  bool
 	}{
-		"signed":                     {edge.Ref{Name: "f", Revision: revision, Signature: good}, true},
-		"unsigned":                   {edge.Ref{Name: "f", Revision: revision}, false},
-		"of another revision":        {edge.Ref{Name: "f", Revision: "bb", Signature: good}, false},
-		"of another function":        {edge.Ref{Name: "g", Revision: revision, Signature: good}, false},
-		"by somebody else":           {edge.Ref{Name: "f", Revision: revision, Signature: sign(t, other, "f", revision)}, false},
-		"with a letter changed":      {edge.Ref{Name: "f", Revision: revision, Signature: strings.Replace(good, good[20:21], "_", 1)}, false},
-		"with a line smuggled in":    {edge.Ref{Name: "f", Revision: revision, Signature: good + "\nx"}, false},
-		"without its second half":    {edge.Ref{Name: "f", Revision: revision, Signature: good[:strings.Index(good, ":")]}, false},
-		"with halves of two of them": {edge.Ref{Name: "f", Revision: revision, Signature: good[:strings.Index(good, ":")] + sign(t, private, "g", revision)[strings.Index(good, ":"):]}, false},
+		"signed":                      {edge.Ref{Name: "f", Revision: revision, Signature: good}, true},
+		"unsigned":                    {edge.Ref{Name: "f", Revision: revision}, false},
+		"of another revision":         {edge.Ref{Name: "f", Revision: "bb", Signature: good}, false},
+		"of another function":         {edge.Ref{Name: "g", Revision: revision, Signature: good}, false},
+		"by somebody else":            {edge.Ref{Name: "f", Revision: revision, Signature: sign(t, other, "f", revision)}, false},
+		"with a letter changed":       {edge.Ref{Name: "f", Revision: revision, Signature: strings.Replace(good, good[20:21], "_", 1)}, false},
+		"with a line smuggled in":     {edge.Ref{Name: "f", Revision: revision, Signature: good + "\nx"}, false},
+		"without its second half":     {edge.Ref{Name: "f", Revision: revision, Signature: good[:len(good)/2]}, false},
+		"with halves of two of them":  {edge.Ref{Name: "f", Revision: revision, Signature: good[:60] + sign(t, private, "g", revision)[60:]}, false},
+		"of the kind that hashes not": {edge.Ref{Name: "f", Revision: revision, Signature: "RWQ" + good[3:]}, false},
 	} {
 		if err := s.Check(c.ref); (err == nil) != c.ok {
 			t.Errorf("%s: Check = %v", name, err)
@@ -124,11 +136,33 @@ func FuzzCheckTakesNothingThatIsNotSigned(f *testing.F) {
 	}
 	f.Add("f", "aa", sign(f, private, "f", "aa"))
 	f.Add("f", "bb", sign(f, private, "f", "aa"))
-	f.Add("f", "aa", "a:b")
+	f.Add("f", "aa", "RUQ=")
 	f.Fuzz(func(t *testing.T, name, revision, signature string) {
 		err := s.Check(edge.Ref{Name: name, Revision: functions.Revision(revision), Signature: signature})
 		if signed := name == "f" && revision == "aa"; err == nil && !signed {
 			t.Errorf("%q was taken for %q at %q, which nobody has signed", signature, name, revision)
 		}
 	})
+}
+
+func TestWhatIsNoSignatureOfMinisignIsNotPacked(t *testing.T) {
+	_, private, err := minisign.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := string(signed(t, private, "x"))
+	if _, err := member.PackSignature([]byte(good)); err != nil {
+		t.Errorf("PackSignature = %v", err)
+	}
+	for name, file := range map[string]string{
+		"empty":                       "",
+		"a key":                       "untrusted comment: key\nRWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\n",
+		"cut":                         good[:len(good)-120],
+		"something else":              strings.Repeat("x\n", 4),
+		"of the kind that hashes not": string(minisign.Sign(private, []byte("x"))),
+	} {
+		if packed, err := member.PackSignature([]byte(file)); err == nil {
+			t.Errorf("%s: PackSignature = %q, want an error", name, packed)
+		}
+	}
 }

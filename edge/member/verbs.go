@@ -62,10 +62,19 @@ var verbs = map[edge.Verb]doer{
 	edge.VerbDiagnostics: func(_ context.Context, m *Member, _ json.RawMessage) (any, error) { return m.diagnostics(), nil },
 }
 
-// try has the agent load a function.
-func (m *Member) try(ctx context.Context, f functions.Function) error {
+// try has the agent load a function, unless the owner wants it signed and it is not:
+// loading runs code, too.
+func (m *Member) try(ctx context.Context, f functions.Function, signature string) error {
 	if err := f.Verify(); err != nil {
 		return &edge.Error{Code: edge.Invalid, Message: f.Name() + ": " + err.Error()}
+	}
+	if m.Owner.Signers != nil {
+		if err := m.Owner.Signers.Check(edge.Ref{Name: f.Name(), Revision: f.Revision, Signature: signature}); err != nil {
+			return &edge.Error{
+				Code: edge.Forbidden, Message: "the node's owner lets only signed functions run: " + err.Error(),
+				Hint: "sign it with a key that the node trusts: sedge digest --help says how",
+			}
+		}
 	}
 	return m.Agent.Try(ctx, f)
 }
@@ -112,11 +121,10 @@ func (m *Member) diagnostics() edge.Diagnostics {
 	return d
 }
 
-// checks returns those of the program, and that of the hub.
+// checks returns those of the whole node, or none if nobody makes them.
 func (m *Member) checks() []edge.Check {
-	var list []edge.Check
-	if m.Checks != nil {
-		list = m.Checks()
+	if m.Checks == nil {
+		return nil
 	}
-	return list
+	return m.Checks()
 }

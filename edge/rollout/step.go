@@ -45,7 +45,7 @@ func Step(r edge.Rollout, nodes []Seen, now time.Time) (edge.Rollout, bool) {
 		r.Since = now
 	}
 	if why := s.bad(); why != "" {
-		r = end(r, edge.RolledBack, place(r)+": "+why, now)
+		r = end(r, edge.RolledBack, why, now)
 	} else if r.State == edge.Rolling {
 		s.roll(now)
 	}
@@ -63,10 +63,10 @@ func (s *scene) roll(now time.Time) {
 			return
 		case why != "" && now.Sub(r.Since) >= max(r.Gate.Patience, r.Gate.Bake):
 			r.State = edge.Halted
-			r.Why = fmt.Sprintf("%s: paused after %v: %s; resume it to wait again, or promote it to go on without the gate", place(*r), now.Sub(r.Since).Round(time.Second), why)
+			r.Why = fmt.Sprintf("paused after %v: %s; resume it to wait again, or promote it to go on without the gate", now.Sub(r.Since).Round(time.Second), why)
 			return
 		case why != "":
-			r.Why = place(*r) + ": " + why
+			r.Why = why
 			return
 		}
 	}
@@ -112,11 +112,6 @@ func size(stages []edge.Stage, all int) int {
 // differs reports whether more than counts has changed.
 func differs(a, b edge.Rollout) bool {
 	return a.State != b.State || a.Stage != b.Stage || a.Why != b.Why || !a.Since.Equal(b.Since) || !slices.Equal(a.Nodes, b.Nodes)
-}
-
-// place names the stage under way.
-func place(r edge.Rollout) string {
-	return fmt.Sprintf("stage %d of %d (%s)", r.Stage+1, len(r.Stages), r.Stages[r.Stage])
 }
 
 // skipped says of a completed rollout what it has not shown.

@@ -108,10 +108,11 @@ func (s *Slots) versionLocked() string {
 	return s.place.Version
 }
 
-// Select has the slot, which [Arrival.Finish] has returned, run from the next start on:
-// it is on trial then, and must be as healthy as what is told of this version. [Slots.Run]
-// returns for that start. A [*Refusal] says why it cannot be.
-func (s *Slots) Select(slot Slot, was Health) error {
+// Select has the slot, which [Arrival.Finish] has returned, run from the next start on,
+// by the order with which it was offered: it is on trial then, and must be as healthy as
+// what is told of this version. [Slots.Run] returns for that start. A [*Refusal] says why it
+// cannot be.
+func (s *Slots) Select(slot Slot, order int64, was Health) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fault != nil {
@@ -126,8 +127,23 @@ func (s *Slots) Select(slot Slot, was Health) error {
 	if info, err := os.Stat(s.file(slot)); err != nil || info.Size() != slot.Size {
 		return refuse(RefusedMissing, "%s is not here whole", slot.Version)
 	}
-	if err := s.noteLocked(s.state.choose(slot, s.installed.Version, was.well())); err != nil {
+	if err := s.noteLocked(s.state.choose(slot, order, s.installed.Version, was.well())); err != nil {
 		return fmt.Errorf("select %s: %w", slot.Version, err)
+	}
+	s.restart()
+	return nil
+}
+
+// Revert has the version before this one run again, if this is the one with the digest,
+// be it on trial or confirmed. [Slots.Run] returns for that.
+func (s *Slots) Revert(digest string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running == "" || s.running != digest || s.state.Selected == nil || s.state.Selected.Digest != digest {
+		return nil // another one runs, or is to already
+	}
+	if err := s.noteLocked(s.state.revert()); err != nil {
+		return fmt.Errorf("leave %s: %w", s.place.Version, err)
 	}
 	s.restart()
 	return nil

@@ -109,7 +109,7 @@ func testSignature(t *testing.T, place Place) {
 		{"a1", "", "", true}, {"a1", "s1", "s1", true}, {"a1", "", "s1", false}, {"a2", "s2", "s2", true}, {"a1", "", "s1", true},
 	} {
 		r, err := l.Deploy(function("f", step.revision), ledger.Intent{Signature: step.signature})
-		if got := plan(t, l, 0).Functions[0].Signature; err != nil || r.Changed != step.changed || got != step.want {
+		if got := plan(t, l, 0).Functions[0].Signature; err != nil || r.Changed != step.changed || got != step.want || r.Signature != got {
 			t.Errorf("step %d: %+v, %v, signed %q, want %q", i, r, err, got, step.want)
 		}
 	}
