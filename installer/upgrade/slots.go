@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,12 +34,13 @@ type Slots struct {
 	again     chan struct{} // something else is to run
 
 	mu       sync.Mutex
-	keys     string   // guarded by mu; the file of trusted keys, or "" for none
-	lock     *os.File // guarded by mu; the folder of versions, or nil: there is none yet
-	state    state    // guarded by mu
-	fault    error    // guarded by mu; why the versions cannot be used, or nil
-	written  error    // guarded by mu; why the state could not be read or written when it last was, or nil
-	arriving *Arrival // guarded by mu; or nil
+	keys     string        // guarded by mu; the file of trusted keys, or "" for none
+	settle   time.Duration // guarded by mu; that a version on trial must be healthy
+	lock     *os.File      // guarded by mu; the folder of versions, or nil: there is none yet
+	state    state         // guarded by mu
+	fault    error         // guarded by mu; why the versions cannot be used, or nil
+	written  error         // guarded by mu; why the state could not be read or written when it last was, or nil
+	arriving *Arrival      // guarded by mu; or nil
 }
 
 // An installed is the file that the node's owner has put on the machine.
@@ -78,6 +80,14 @@ func (s *Slots) Trust(file string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys = file
+}
+
+// Settle says for how long a version on trial must be healthy without a break:
+// [SettleTime], unless this is called.
+func (s *Slots) Settle(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle = d
 }
 
 // Report returns how things stand.

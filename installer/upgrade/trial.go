@@ -47,12 +47,12 @@ func (h Health) lacks(needs []string) string {
 
 // Run waits until another version is to run, and returns [ErrRestart] then, or nil once
 // ctx is done. Meanwhile, if this version is on trial, it looks at its health: after
-// [SettleTime] without a lack it calls Healthy; after [TrialTime] it gives way to the one
+// [Slots.Settle] without a lack it calls Healthy; after [TrialTime] it gives way to the one
 // before it, in doubt the first time and for good the second. What was not well before
 // this version need not be. A failure to write either down is tried again at the next look
 // or start, and told by Report.
 func (s *Slots) Run(ctx context.Context, health func() Health) error {
-	needs, trial := s.needs()
+	needs, settle, trial := s.needs()
 	if !trial {
 		return s.wait(ctx, nil)
 	}
@@ -72,7 +72,7 @@ func (s *Slots) Run(ctx context.Context, health func() Health) error {
 			well = time.Now()
 		}
 		switch {
-		case lack == "" && time.Since(well) >= SettleTime:
+		case lack == "" && time.Since(well) >= settle:
 			if s.Healthy() == nil {
 				return s.wait(ctx, nil)
 			}
@@ -99,14 +99,14 @@ func (s *Slots) wait(ctx context.Context, tick <-chan time.Time) error {
 	}
 }
 
-// needs returns what must be well, if this version is on trial.
-func (s *Slots) needs() (needs []string, trial bool) {
+// needs returns what must be well, and for how long, if this version is on trial.
+func (s *Slots) needs() (needs []string, settle time.Duration, trial bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.onTrialLocked() {
-		return nil, false
+		return nil, 0, false
 	}
-	return s.state.Trial.Needs, true
+	return s.state.Trial.Needs, s.settle, true
 }
 
 // Healthy ends the trial of this version, if it is on trial, for good: it is the one that
