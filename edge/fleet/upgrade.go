@@ -68,6 +68,9 @@ func (f *Fleet) readVersions(ctx context.Context, v *versions) error {
 	if err != nil || !changed {
 		return err
 	}
+	f.mu.Lock()
+	f.changedLocked()
+	f.mu.Unlock()
 	*v = versions{mark: is.Mark, releases: is.Releases}
 	for _, u := range is.Upgrades {
 		where, err := selector.Parse(u.Selector)

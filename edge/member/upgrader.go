@@ -34,10 +34,10 @@ const inFlight = 8
 type upgrader struct {
 	session *session
 	in      chan edge.Message
-	wanted  *edge.Upgrade // by the hub, and neither taken nor given up; nil: nothing is
-	arrival Arrival       // of what is wanted; nil: it is not taken now
-	asked   int64         // up to where pieces have been asked for
-	was     int64         // how much had come when it was looked at last
+	wanted  *edge.Upgrade       // by the hub, and neither taken nor given up; nil: nothing is
+	arrival Arrival             // of what is wanted; nil: it is not taken now
+	asked   int64               // up to where pieces have been asked for
+	was     int64               // how much had come when it was looked at last
 	said    *edge.UpgradeReport // of the goroutine that reports
 }
 
