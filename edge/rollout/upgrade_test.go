@@ -14,7 +14,9 @@ func TestAVersionPassesAStageOnceItsNodesHaveConfirmedIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	is := func(p *edge.UpgradeReport) Seen { return OfProgram(Seen{ID: "a", Name: "attic", Online: true}, p, order) }
+	is := func(p *edge.UpgradeReport) Seen {
+		return OfProgram(Seen{ID: "a", Name: "attic", Online: true}, p, order)
+	}
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	u.Since = now // as the ledger sets it
 	r, _ := Step(u.Rollout, []Seen{is(&edge.UpgradeReport{Version: "v1.0.0"})}, now)
