@@ -2,7 +2,9 @@
 export CGO_ENABLED = 0
 
 PROGRAMS = sedge sedge-agent sedge-hub
-BUILD    = go build -trimpath -ldflags='-s -w'
+# The version of a release, like v1.4.0; what git says without it.
+VERSION  =
+BUILD    = go build -trimpath -ldflags='-s -w$(if $(VERSION), -X github.com/sedge-iot/sedge/cmd/settings.stamp=$(VERSION))'
 DEPS     = cmd/e2e/deps.sh
 BROKER   = mosquitto mosquitto_pub
 DATABASE = postgres

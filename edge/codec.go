@@ -23,6 +23,10 @@ var made = map[Kind]func() Message{
 	KindFetch:   func() Message { return new(Fetch) },
 	KindReport:  func() Message { return new(Report) },
 	KindAnswer:  func() Message { return new(Answer) },
+
+	KindUpgrade:      func() Message { return new(Upgrade) },
+	KindUpgradeFetch: func() Message { return new(UpgradeFetch) },
+	KindUpgradeChunk: func() Message { return new(UpgradeChunk) },
 }
 
 // An envelope is a message as it is sent.

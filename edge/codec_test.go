@@ -27,6 +27,9 @@ func samples() []edge.Message {
 		&edge.At{At: at, Unfit: []edge.Unfit{{Name: "f", Revision: f.Revision, Error: why}}, Discarded: map[string]int{"g": 2}},
 		&edge.Refusal{Of: edge.KindWhole, To: at, At: at, Reason: edge.RefusedHeld, Why: "at night only"},
 		&edge.Fetch{Revision: f.Revision, Offset: 3},
+		&edge.Upgrade{Release: edge.Release{Version: "v1.4.0", Size: 3}, Downgrade: true},
+		&edge.UpgradeFetch{Digest: "ab", Offset: 3},
+		&edge.UpgradeChunk{Digest: "ab", Offset: 3, Data: []byte("x")},
 		&edge.Report{Functions: []edge.FunctionReport{{Name: "f", Runs: 3}}, Gone: []string{"g"}, Away: &edge.Away{Runs: 3}},
 		&edge.Answer{ID: 1, Body: body, Error: why, More: true},
 	}

@@ -61,6 +61,7 @@ type NodeDetail struct {
 	Faults    []Check          `json:"faults,omitempty"`
 	Refusal   *Refusal         `json:"refusal,omitempty"` // the last, if it still stands
 	Away      *Away            `json:"away,omitempty"`    // what it told when it last came back
+	Program   *UpgradeReport   `json:"program,omitempty"` // what it told of its own program
 }
 
 // A Hello begins a session: the node's ephemeral key is the challenge that the hub

@@ -176,8 +176,9 @@ type Fetch struct {
 type Report struct {
 	Functions []FunctionReport `json:"functions,omitempty"`
 	Gone      []string         `json:"gone,omitempty"`
-	Faults    []Check          `json:"faults,omitempty"` // checks that are not well, or say something
-	Away      *Away            `json:"away,omitempty"`   // in the first report of a session
+	Faults    []Check          `json:"faults,omitempty"`  // checks that are not well, or say something
+	Away      *Away            `json:"away,omitempty"`    // in the first report of a session
+	Upgrade   *UpgradeReport   `json:"upgrade,omitempty"` // in the first report of a session, and when it has changed
 }
 
 // A FunctionReport is how a revision of a function does on a node. Its numbers count

@@ -20,10 +20,13 @@ var (
 
 // built returns what builds a program, once, and returns its file. That "go test"
 // notices a change of it is owed to the floors test, which opens all sources.
-func built(name string) func() (string, error) {
+func built(name string) func() (string, error) { return stamped(name, "") }
+
+// stamped returns what builds a program of that version.
+func stamped(name, version string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
-		file := filepath.Join(scratch, name)
-		build := exec.Command("go", "build", "-o", file, "../"+name)
+		file := filepath.Join(scratch, name+version)
+		build := exec.Command("go", "build", "-ldflags=-X github.com/sedge-iot/sedge/cmd/settings.stamp="+version, "-o", file, "../"+name)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("build %s: %w\n%s", name, err, out)

@@ -10,6 +10,10 @@ func (n *Node) Health() map[string]string {
 	for _, c := range n.Checks() {
 		h["check "+c.Name] = fault(!c.OK, c.Why)
 	}
+	if n.member != nil { // to be away is no fault of a node, but of a version that does not reach the hub any more
+		is := n.member.Status()
+		h["hub"] = fault(!is.Connected, is.Error)
+	}
 	for _, f := range n.Agent.Functions() {
 		h["function "+f.Name] = fault(f.Phase == edge.Failing, f.Reason)
 	}

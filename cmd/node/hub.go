@@ -49,6 +49,9 @@ func (n *Node) belong(o Options) error {
 		Home: home, Agent: n.Agent, Version: settings.Version(), Rate: o.Hub.Rate, Built: built(), Trusted: clockIsSet,
 		Checks: n.Checks, Diagnose: n.diagnose, Logger: n.lg.With("part", "hub"),
 	}
+	if o.Slots != nil {
+		config.Upgrades = versions{o.Slots, n.Health}
+	}
 	if o.Hub.CAFile != "" {
 		if config.Extra, err = settings.Read(o.Hub.CAFile); err != nil {
 			return fmt.Errorf("read --hub-ca: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sedge-iot/sedge/cmd/service"
 	"github.com/sedge-iot/sedge/devices/mqtt"
+	"github.com/sedge-iot/sedge/installer/upgrade"
 )
 
 // SystemData is the data directory of a node that runs as root.
@@ -38,6 +39,7 @@ type Options struct {
 	// does: it runs what the Function resources say, and shares the cluster's lease
 	// with the other nodes, which must have the same broker.
 	Joins bool
+	Slots *upgrade.Slots // other versions of this program, which the hub may have it become; nil: none
 
 	Log service.Log
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -66,6 +67,7 @@ func run(ctx context.Context, args []string, slots *upgrade.Slots) error {
 	}
 	var o node.Options
 	var config, keys string
+	var settle time.Duration
 	var version bool
 	flags := pflag.NewFlagSet("sedge-agent", pflag.ContinueOnError)
 	flags.Usage = func() { fmt.Printf(usage, verbList(), flags.FlagUsages()) }
@@ -74,6 +76,7 @@ func run(ctx context.Context, args []string, slots *upgrade.Slots) error {
 	o.AddHubFlags(flags)
 	flags.StringVar(&config, "config", "", "`FILE` of settings, YAML")
 	flags.StringVar(&keys, "upgrade-keys", "", "`FILE` of minisign public keys: what they signed may come from the hub as this program's next version (default: nothing may)")
+	flags.DurationVar(&settle, "upgrade-settle", upgrade.SettleTime, "`TIME` that such a version must be as well as the one before it, without a break, to stay")
 	flags.BoolVar(&version, "version", false, "print the version")
 	err := flags.Parse(args)
 	switch {
@@ -93,6 +96,8 @@ func run(ctx context.Context, args []string, slots *upgrade.Slots) error {
 	if o.Config, err = service.ReadConfig(config, o.DataDir, flags); err != nil {
 		return err
 	}
+	slots.Trust(keys)
+	slots.Settle(settle)
 	return serve(ctx, o, slots, keys)
 }
 
@@ -104,14 +109,14 @@ func serve(ctx context.Context, o node.Options, slots *upgrade.Slots, keys strin
 	if err != nil {
 		return err
 	}
-	o.Joins = true
+	o.Joins, o.Slots = true, slots
 	n, err := node.Open(o, o.Dial(lg), lg)
 	if err != nil {
 		return err
 	}
 	lg.Info("sedge-agent is up", "version", settings.Version(), "broker", o.MQTT.Shown(), "data", o.DataDir, "triggers", n.TriggerAddr(), "ops", n.OpsAddr())
 	o.Config.Keep(lg)
-	trust(slots, keys, lg)
+	tell(slots, keys, lg)
 	service.Notify("READY=1")
 	return errors.Join(runNode(ctx, n, slots, lg), n.Close())
 }

@@ -37,9 +37,8 @@ func place(args []string, lookup func(string) (string, bool)) upgrade.Place {
 	return upgrade.Place{Dir: dir, Program: "sedge-agent", Version: settings.Version(), Platform: upgrade.Platform()}
 }
 
-// trust has the versions count that keys have signed, and tells how versions stand.
-func trust(slots *upgrade.Slots, keys string, lg *slog.Logger) {
-	slots.Trust(keys)
+// tell tells how versions stand, of which those count that keys have signed.
+func tell(slots *upgrade.Slots, keys string, lg *slog.Logger) {
 	if keys != "" {
 		if _, err := upgrade.ReadKeys(keys); err != nil {
 			lg.Error("no version will be taken from the hub", "err", err)

@@ -107,7 +107,7 @@ func TestItEndsForAVersionThatIsSelected(t *testing.T) {
 	}
 	slot, err := a.Finish()
 	if err == nil {
-		err = slots.Select(slot, nil)
+		err = slots.Select(slot, 1, nil)
 	}
 	if err != nil {
 		t.Fatal(err)

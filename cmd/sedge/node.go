@@ -205,6 +205,21 @@ func nodeReason(n edge.NodeDetail) string {
 	return strings.Join(faults, "; ")
 }
 
+// programText says what is to be known of a node's program beside its version.
+func programText(p *edge.UpgradeReport) string {
+	switch {
+	case p == nil:
+		return ""
+	case p.Trial:
+		return p.Version + " is on trial"
+	case p.Refused != nil:
+		return p.Refused.Version + " is not taken: " + p.Refused.Why
+	case p.Failed != nil:
+		return p.Failed.Version + " was given up: " + p.Failed.Why
+	}
+	return p.Fault
+}
+
 func seen(n edge.Node) string {
 	if n.Connected {
 		return "now"
@@ -256,6 +271,7 @@ func (sh *shell) printNode(n edge.NodeDetail) error {
 	r.field("Joined", day(n.Joined))
 	r.field("Address", n.Address)
 	r.field("Version", strings.TrimSpace(n.Version+"  "+n.Platform))
+	r.field("Upgrade", programText(n.Program))
 	r.field("Position", fmt.Sprint(n.At.Revision))
 	if n.Away != nil {
 		r.field("Was away", fmt.Sprintf("since %s: %s, %s", day(n.Away.Since), plural(int(n.Away.Runs), "run", "runs"), plural(int(n.Away.Dead), "dead letter", "dead letters")))

@@ -45,7 +45,7 @@ a lamp answers, on your own board, with the internet down.`,
 	}
 	grouped("begin", newDemo(sh), newUp(sh), newNew(sh), newDeploy(sh), newToken(sh))
 	grouped("look", newList(sh), newDescribe(sh), newNode(sh), newLogs(sh), newEvents(sh), newDiff(sh), newHistory(sh), newAudit(sh))
-	grouped("act", newInvoke(sh), newState(sh), newDead(sh), newEnable(sh), newDisable(sh), newRollback(sh), newRollout(sh), newDelete(sh), newOperator(sh))
+	grouped("act", newInvoke(sh), newState(sh), newDead(sh), newEnable(sh), newDisable(sh), newRollback(sh), newRollout(sh), newUpgrade(sh), newDelete(sh), newOperator(sh))
 	grouped("other", newSchema(sh), newDigest(sh), newVersion(sh))
 	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("other")

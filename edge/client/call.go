@@ -13,16 +13,21 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/sedge-iot/sedge/edge"
 )
+
+// rawPatience is how long sending a program may take, as long as the hub allows.
+const rawPatience = 10 * time.Minute
 
 // A call is one request to be made.
 type call struct {
 	method string // "" for GET
 	path   string
 	query  url.Values
-	body   any // sent as JSON; nil for none
+	body   any       // sent as JSON; nil for none
+	raw    io.Reader // sent as it is, in place of body
 	match  string
 	absent bool // If-None-Match: *
 }
@@ -37,7 +42,11 @@ func ask[T any](ctx context.Context, c *Client, how call) (T, error) {
 // do makes a call and reads its answer into into: JSON, or as it is if into is
 // a *[]byte. A nil into drops the answer.
 func (c *Client) do(ctx context.Context, how call, into any) error {
-	bounded, stop := context.WithTimeout(ctx, patience)
+	allowed := patience
+	if how.raw != nil {
+		allowed = rawPatience
+	}
+	bounded, stop := context.WithTimeout(ctx, allowed)
 	defer stop()
 	resp, err := c.send(bounded, how)
 	if err != nil {
@@ -93,7 +102,7 @@ func (c *Client) request(ctx context.Context, how call) (*http.Request, error) {
 	if len(query) > 0 {
 		target += "?" + query.Encode()
 	}
-	var body io.Reader
+	body := how.raw
 	if how.body != nil {
 		text, err := json.Marshal(how.body)
 		if err != nil {

@@ -97,6 +97,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 	group.Go(func() error { f.serve(ctx); return nil })
 	group.Go(func() error { f.beat(ctx); return nil })
 	group.Go(func() error { f.steer(ctx); return nil })
+	group.Go(func() error { f.upgrade(ctx); return nil })
 	group.Go(func() error { f.share(ctx); return nil })
 	err := group.Wait()
 	f.save(time.Now(), true)

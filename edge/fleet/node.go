@@ -34,6 +34,7 @@ type node struct {
 	unfit   []edge.Unfit
 	faults  []edge.Check
 	refusal *edge.Refusal
+	program *edge.UpgradeReport // nil if the node has told nothing of it in this session
 	away    *edge.Away
 
 	owed  debt      // to the other replicas
@@ -119,7 +120,10 @@ func (n *node) unfitFor(name string) *edge.Unfit {
 // heard keeps a report, within limits.
 func (n *node) heard(r *edge.Report, first bool) {
 	if first {
-		n.reports, n.faults = nil, nil
+		n.reports, n.faults, n.program = nil, nil, nil
+	}
+	if p := r.Upgrade; p != nil {
+		n.program = clippedProgram(p)
 	}
 	for _, name := range r.Gone {
 		if i, ok := n.find(name); ok {
@@ -195,7 +199,7 @@ func (f *Fleet) Node(idOrName string) (edge.NodeDetail, error) {
 		return edge.NodeDetail{}, err
 	}
 	d := edge.NodeDetail{
-		Node: n.now(), Functions: slices.Clone(n.reports), Unfit: slices.Clone(n.unfit), Faults: slices.Clone(n.faults), Away: n.away,
+		Node: n.now(), Functions: slices.Clone(n.reports), Unfit: slices.Clone(n.unfit), Faults: slices.Clone(n.faults), Away: n.away, Program: n.program,
 	}
 	if d.Functions == nil {
 		d.Functions = []edge.FunctionReport{}
@@ -239,4 +243,19 @@ func (f *Fleet) lookLocked(idOrName string) (*node, error) {
 		return nil, &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("there is no node %.63q", idOrName)}
 	}
 	return found, nil
+}
+
+// clippedProgram returns what is kept of what a node says of its program.
+func clippedProgram(p *edge.UpgradeReport) *edge.UpgradeReport {
+	for _, alike := range []*string{&p.Version, &p.Platform, &p.Digest, &p.Installed} {
+		*alike = shared(cut(*alike))
+	}
+	p.Fault = cut(p.Fault)
+	if f := p.Failed; f != nil {
+		f.Version, f.Why = cut(f.Version), cut(f.Why)
+	}
+	if r := p.Refused; r != nil {
+		r.Version, r.Why = cut(r.Version), cut(r.Why)
+	}
+	return p
 }

@@ -48,6 +48,7 @@ type sighting struct {
 	Unfit     []edge.Unfit
 	Faults    []edge.Check
 	Refusal   *edge.Refusal
+	Program   *edge.UpgradeReport
 	Away      *edge.Away
 	Discarded map[string]int
 }
@@ -207,7 +208,7 @@ func (f *Fleet) sightLocked(s ledger.Sighting) {
 		r.Name, r.Revision, r.Phase = shared(r.Name), shared(r.Revision), shared(r.Phase)
 	}
 	n.reports, n.unfit, n.faults = of.Reports, of.Unfit, of.Faults
-	n.refusal, n.away, n.discarded = of.Refusal, of.Away, of.Discarded
+	n.refusal, n.away, n.discarded, n.program = of.Refusal, of.Away, of.Discarded, of.Program
 	f.movedLocked(n, at(of.At))
 }
 
@@ -215,7 +216,7 @@ func (f *Fleet) sightLocked(s ledger.Sighting) {
 func (n *node) sighting() sighting {
 	return sighting{
 		Name: n.is.Name, Address: n.is.Address, Version: n.is.Version, Platform: n.is.Platform, At: n.is.At,
-		Reports: n.reports, Unfit: n.unfit, Faults: n.faults, Refusal: n.refusal, Away: n.away, Discarded: n.discarded,
+		Reports: n.reports, Unfit: n.unfit, Faults: n.faults, Refusal: n.refusal, Away: n.away, Discarded: n.discarded, Program: n.program,
 	}
 }
 

@@ -33,6 +33,7 @@ type session struct {
 	calls calls
 	slot  int // the second of a beat that is its turn
 
+	told   order // of versions; guarded by Fleet.mu
 	seated int64 // the last read of the ledger that had begun before; guarded by Fleet.mu
 
 	pace     *rate.Limiter // of what costs the hub something
@@ -139,7 +140,7 @@ func (s *session) heard(ctx context.Context, data []byte) error {
 		return err
 	}
 	switch m.(type) {
-	case *edge.Answer, *edge.Fetch:
+	case *edge.Answer, *edge.Fetch, *edge.UpgradeFetch:
 	default:
 		if !s.pace.Allow() {
 			f.counts.malformed.Add(1)
@@ -153,6 +154,8 @@ func (s *session) heard(ctx context.Context, data []byte) error {
 		s.refused(m)
 	case *edge.Fetch:
 		s.fetched(ctx, m)
+	case *edge.UpgradeFetch:
+		s.sent(ctx, m)
 	case *edge.Report:
 		f.reported(s, m)
 	case *edge.Answer:

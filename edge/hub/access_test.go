@@ -27,10 +27,12 @@ func (h *house) operator(t testing.TB, name string, role edge.Role, scope string
 
 // bare is a route's path with an x for each name.
 func bare(path string) string {
-	for _, name := range []string{"{function}", "{revision}", "{key...}", "{node}", "{token}", "{operator}"} {
+	for _, name := range []string{"{function}", "{revision}", "{key...}", "{node}", "{token}", "{operator}", "{version}", "{platform...}"} {
 		path = strings.ReplaceAll(path, name, "x")
 	}
 	path = strings.ReplaceAll(path, "{profile...}", "goroutine")
+	path = strings.ReplaceAll(path, "{step}", "pause")
+	path = strings.ReplaceAll(path, "{upgrade}", "9")
 	return strings.ReplaceAll(path, "{rollout}", "9")
 }
 

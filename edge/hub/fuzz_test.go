@@ -20,6 +20,7 @@ func FuzzAPI(f *testing.F) {
 		{method: "POST", path: "/v1/dead/redrive"}, {method: "POST", path: "/v1/dead/discard"},
 		{method: "GET", path: "/v1/functions/f/state"}, {method: "GET", path: "/v1/dead"},
 		{method: "GET", path: "/v1/functions/f/revisions/1"}, {method: "DELETE", path: "/v1/functions/g"},
+		{method: "POST", path: "/v1/upgrades"}, {method: "POST", path: "/v1/releases"},
 	}
 	one, err := json.Marshal(map[string]any{"function": function(f, "f", "2")})
 	if err != nil {

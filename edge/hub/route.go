@@ -79,6 +79,13 @@ func (h *Hub) routes() []route {
 		{"POST", rollout + "/promote", deployer, h.json(h.steer(h.Fleet.Promote))},
 		{"POST", rollout + "/abort", deployer, h.json(h.steer(h.Fleet.Abort))},
 
+		{"GET", "/v1/releases", viewer, h.json(h.listReleases)},
+		{"POST", "/v1/releases", admin, h.putRelease},
+		{"DELETE", "/v1/releases/{version}/{platform...}", admin, h.json(h.removeRelease)},
+		{"GET", "/v1/upgrades", viewer, h.json(h.listUpgrades)},
+		{"POST", "/v1/upgrades", admin, h.json(h.beginUpgrade)},
+		{"POST", "/v1/upgrades/{upgrade}/{step}", admin, h.json(h.steerUpgrade)},
+
 		{"GET", "/v1/operators", admin, h.json(h.listOperators)},
 		{"POST", "/v1/operators", admin, h.json(h.makeOperator)},
 		{"DELETE", "/v1/operators/{operator}", admin, h.json(h.deleteOperator)},

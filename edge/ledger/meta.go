@@ -14,10 +14,12 @@ import (
 //
 //	epoch       the epoch of the position
 //	position    how many changes there were of what nodes are to run
+//	upgrades    how many changes there were of releases and upgrades
 //	audit       number and hash of the newest entry of the audit log
 //	audit.base  number and hash of the newest one that was forgotten
 type meta struct {
 	at         edge.Position
+	upgrades   int64
 	last, base link
 }
 
@@ -36,6 +38,8 @@ func scanMeta(rows *sql.Rows) (m meta, err error) {
 			m.at.Epoch = value
 		case "position":
 			m.at.Revision, err = strconv.ParseInt(value, 10, 64)
+		case "upgrades":
+			m.upgrades, err = strconv.ParseInt(value, 10, 64)
 		case "audit":
 			m.last, err = parseLink(value)
 		case "audit.base":
@@ -66,6 +70,7 @@ func (m meta) save(q Querier, was meta) error {
 	}{
 		{"epoch", m.at.Epoch != was.at.Epoch, m.at.Epoch},
 		{"position", m.at.Revision != was.at.Revision, strconv.FormatInt(m.at.Revision, 10)},
+		{"upgrades", m.upgrades != was.upgrades, strconv.FormatInt(m.upgrades, 10)},
 		{"audit", m.last != was.last, m.last.String()},
 		{"audit.base", m.base != was.base, m.base.String()},
 	} {

@@ -48,6 +48,11 @@ type hub struct {
 	answers []edge.Answer  // said
 	cutAt   int            // offset of a chunk at which the link breaks, once; 0: none
 	bundles map[functions.Revision][]byte
+
+	programs    map[string][]byte   // by digest
+	pieces      []edge.UpgradeFetch // asked for
+	programCut  int64               // offset of a piece at which the link breaks, once; 0: none
+	programLost int64               // offset of a piece that is lost, once; 0: none
 }
 
 // pipes is a listener whose connections are made by dial.
@@ -177,7 +182,29 @@ func (h *hub) hearLocked(l *line, m edge.Message) {
 			return
 		}
 		l.say(edge.Cut(h.bundles[m.Revision], *m))
+	case *edge.UpgradeFetch:
+		h.pieceLocked(l, m)
 	}
+}
+
+// pieceLocked answers as a hub does.
+func (h *hub) pieceLocked(l *line, m *edge.UpgradeFetch) {
+	h.pieces = append(h.pieces, *m)
+	switch {
+	case h.programCut > 0 && m.Offset >= h.programCut:
+		h.programCut = 0
+		l.conn.Close("cut")
+		return
+	case h.programLost > 0 && m.Offset >= h.programLost:
+		h.programLost = 0
+		return
+	}
+	chunk := &edge.UpgradeChunk{Digest: m.Digest, Offset: m.Offset}
+	if program := h.programs[m.Digest]; m.Offset < int64(len(program)) {
+		next := (m.Offset/edge.ChunkSize + 1) * edge.ChunkSize
+		chunk.Data = program[m.Offset:min(next, int64(len(program)))]
+	}
+	l.say(chunk)
 }
 
 func (l *line) say(messages ...edge.Message) {

@@ -60,6 +60,7 @@ type Config struct {
 	Trusted  func() bool             // whether the clock was set by somebody who knows, like NTP; nil: it was not
 	Checks   func() []edge.Check     // of the whole node; nil: none
 	Diagnose func() edge.Diagnostics // what only the program knows; nil: nothing
+	Upgrades Upgrades                // takes other versions of the program; nil: none are taken
 	Logger   *slog.Logger
 
 	// Net makes the connections; nil for TCP.
@@ -81,6 +82,8 @@ type Member struct {
 
 	mu     sync.Mutex
 	status Status // guarded by mu
+
+	spurned *edge.UpgradeRefusal // the version that was not taken last; guarded by mu
 }
 
 // A Status is how a node is with its hub.

@@ -25,11 +25,13 @@ type session struct {
 	in       chan edge.Message // for who follows
 	calls    *calls
 	reporter reporter
+	upgrader upgrader
 }
 
 func newSession(m *Member, conn *link.Conn) *session {
 	s := &session{Member: m, conn: conn, in: make(chan edge.Message, unread)}
 	s.calls = newCalls(m, s.say)
+	s.upgrader = upgrader{session: s, in: make(chan edge.Message, 2*inFlight)}
 	return s
 }
 
@@ -40,6 +42,7 @@ func (s *session) run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { s.follow(live, ctx) })
 	parts.Go(func() { s.tell(live) })
+	parts.Go(func() { s.upgrader.run(live) })
 	err := s.conn.Serve(ctx, func(data []byte) error { return s.heard(live, data) })
 	stop()
 	s.calls.wait()
@@ -64,6 +67,8 @@ func (s *session) heard(ctx context.Context, data []byte) error {
 	switch m := m.(type) {
 	case *edge.Call:
 		s.calls.begin(ctx, m)
+	case *edge.Upgrade, *edge.UpgradeChunk:
+		s.upgrader.hear(m)
 	case *edge.Cancel:
 		s.calls.cancel(m.ID)
 	default:
@@ -161,6 +166,7 @@ func (s *session) tell(ctx context.Context) {
 		if said.IsZero() {
 			reports = s.withAbsence(reports)
 		}
+		reports = s.withUpgrade(reports)
 		if len(reports) == 0 && now.Sub(said) >= edge.BeatTime-glance {
 			reports = append(reports, &edge.Report{})
 		}

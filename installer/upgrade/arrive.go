@@ -24,7 +24,7 @@ type Offer struct {
 	Platform  string // that it was built for, see [Platform]
 	Signature string // minisign's, with the trusted comment of [Comment]
 	Downgrade bool   // an operator wants it although it is older than what runs
-	Again     bool   // an operator wants it although it was given up here
+	Order     int64  // by which an operator wants it: a version that was given up is taken again by another one only
 }
 
 // A Refusal says that a version is not taken.
@@ -49,7 +49,7 @@ const (
 	RefusedPlatform  Reason = "platform"  // it is for another kind of machine
 	RefusedOlder     Reason = "older"     // than what runs, and no operator wants that
 	RefusedCurrent   Reason = "current"   // it is what runs
-	RefusedFailed    Reason = "failed"    // it was given up here, and no operator wants it again
+	RefusedFailed    Reason = "failed"    // it was given up here, by the same order
 	RefusedRoom      Reason = "room"      // the disk is too full
 	RefusedDamaged   Reason = "damaged"   // what came is not what was offered
 	RefusedMissing   Reason = "missing"   // it is not here
@@ -118,7 +118,7 @@ func (s *Slots) judgeLocked(o Offer) (key minisign.PublicKey, err error) {
 		return key, refuse(RefusedCurrent, "%s is what runs", o.Version)
 	case !o.Downgrade && semver.Compare(o.Version, s.versionLocked()) < 0:
 		return key, refuse(RefusedOlder, "%s is older than %s, which runs", o.Version, s.versionLocked())
-	case !o.Again && failed != nil && failed.Slot.Digest == o.Digest:
+	case failed != nil && !failed.Doubt && failed.Slot.Digest == o.Digest && failed.Order == o.Order:
 		return key, refuse(RefusedFailed, "%s was given up here: %s", o.Version, failed.Why)
 	}
 	return key, nil

@@ -180,16 +180,16 @@ func TestOnlyWhatIsWholeIsSelected(t *testing.T) {
 	v := newVendor(t)
 	s := enter(t, t.TempDir(), v)
 	o := v.offer(t, "v1.3.0", []byte("one"))
-	refused(t, s.Select(o.Slot, nil), upgrade.RefusedMissing)
+	refused(t, s.Select(o.Slot, 1, nil), upgrade.RefusedMissing)
 	a := arrival(t, s, o)
-	refused(t, s.Select(o.Slot, nil), upgrade.RefusedMissing)
+	refused(t, s.Select(o.Slot, 1, nil), upgrade.RefusedMissing)
 	if err := a.Write(0, []byte("one")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.Finish(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Select(o.Slot, nil); err != nil {
+	if err := s.Select(o.Slot, 1, nil); err != nil {
 		t.Error(err)
 	}
 	if err := s.Run(t.Context(), nil); !errors.Is(err, upgrade.ErrRestart) {

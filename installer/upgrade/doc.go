@@ -10,7 +10,7 @@
 // always starts, becomes the version that is selected, in the same process. A version
 // that is new is on trial: it is started at most [MaxBoots] times, and has [TrialTime]
 // to prove as healthy as the one before it. Otherwise the one before it, or the
-// installed file, comes back by itself.
+// installed file, comes back by itself; it does, too, when the new one is taken back.
 //
 // It promises that whenever the machine stops, whatever the new version does and
 // whatever becomes of its file, a start leads to a version that has worked; that

@@ -31,7 +31,7 @@ type mark struct {
 // its trial is given up for the one before it; and where nothing else can be had, or
 // the data directory cannot be used, it returns, for this file to run.
 func Enter(p Place) *Slots {
-	s := &Slots{place: p, dir: filepath.Join(p.Dir, "versions"), again: make(chan struct{}, 1)}
+	s := &Slots{place: p, dir: filepath.Join(p.Dir, "versions"), again: make(chan struct{}, 1), settle: SettleTime}
 	m, entered := takeMark()
 	s.running, s.installed = m.Digest, m.Installed
 	if !entered {

@@ -9,3 +9,6 @@ func Leave(s *Slots) {
 		s.lock = nil
 	}
 }
+
+// Next returns the slot that the next start is to become, or nil: the installed file.
+func Next(s *Slots) *Slot { return s.state.Selected }

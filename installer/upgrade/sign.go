@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"aead.dev/minisign"
+	"golang.org/x/mod/semver"
 )
 
 // Limits of what a signature is checked with, bytes.
@@ -24,6 +26,35 @@ const (
 // version is signed, too, and so is every other program: what is signed says which it is.
 func Comment(program, version, platform string) string {
 	return program + " " + version + " " + platform
+}
+
+// SignedAs returns as what a program was signed, as far as the signature says: nobody has
+// looked yet whose it is.
+func SignedAs(signature string) (program, version, platform string, err error) {
+	s, err := parseSignature(signature)
+	if err != nil {
+		return "", "", "", err
+	}
+	parts := strings.Split(s.TrustedComment, " ")
+	if len(parts) != 3 || !semver.IsValid(parts[1]) || len(parts[1]) > maxVersion {
+		return "", "", "", fmt.Errorf("its trusted comment is %.100q, and is to be like %q", s.TrustedComment, Comment("sedge-agent", "v1.4.0", "linux/arm64"))
+	}
+	return parts[0], parts[1], parts[2], nil
+}
+
+// parseSignature reads a signature of minisign's hashed kind: the old one would sign a
+// hash as if that were a file.
+func parseSignature(text string) (s minisign.Signature, err error) {
+	if len(text) > maxSignature {
+		return s, fmt.Errorf("the signature has more than %d bytes", maxSignature)
+	}
+	if err := s.UnmarshalText([]byte(text)); err != nil {
+		return s, err
+	}
+	if s.Algorithm != minisign.HashEdDSA {
+		return s, errors.New("the signature is not of minisign's hashed kind")
+	}
+	return s, nil
 }
 
 // ReadKeys reads a file of minisign public keys: one or several, as minisign writes
@@ -70,15 +101,9 @@ func parseKeys(text []byte) (keys []minisign.PublicKey, err error) {
 // as can be checked before the file is there.
 func signer(keys []minisign.PublicKey, signature, comment string) (minisign.PublicKey, error) {
 	none := minisign.PublicKey{}
-	if len(signature) > maxSignature {
-		return none, fmt.Errorf("the signature has more than %d bytes", maxSignature)
-	}
-	var s minisign.Signature
-	if err := s.UnmarshalText([]byte(signature)); err != nil {
+	s, err := parseSignature(signature)
+	if err != nil {
 		return none, err
-	}
-	if s.Algorithm != minisign.HashEdDSA { // the old one would sign the hash as if that were a file
-		return none, errors.New("the signature is not of minisign's hashed kind")
 	}
 	if s.TrustedComment != comment {
 		return none, fmt.Errorf("what is signed is %.100q, not %q", s.TrustedComment, comment)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,12 +34,13 @@ type Slots struct {
 	again     chan struct{} // something else is to run
 
 	mu       sync.Mutex
-	keys     string   // guarded by mu; the file of trusted keys, or "" for none
-	lock     *os.File // guarded by mu; the folder of versions, or nil: there is none yet
-	state    state    // guarded by mu
-	fault    error    // guarded by mu; why the versions cannot be used, or nil
-	written  error    // guarded by mu; why the state could not be read or written when it last was, or nil
-	arriving *Arrival // guarded by mu; or nil
+	keys     string        // guarded by mu; the file of trusted keys, or "" for none
+	settle   time.Duration // guarded by mu; that a version on trial must be healthy
+	lock     *os.File      // guarded by mu; the folder of versions, or nil: there is none yet
+	state    state         // guarded by mu
+	fault    error         // guarded by mu; why the versions cannot be used, or nil
+	written  error         // guarded by mu; why the state could not be read or written when it last was, or nil
+	arriving *Arrival      // guarded by mu; or nil
 }
 
 // An installed is the file that the node's owner has put on the machine.
@@ -80,6 +82,14 @@ func (s *Slots) Trust(file string) {
 	s.keys = file
 }
 
+// Settle says for how long a version on trial must be healthy without a break:
+// [SettleTime], unless this is called.
+func (s *Slots) Settle(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle = d
+}
+
 // Report returns how things stand.
 func (s *Slots) Report() Report {
 	s.mu.Lock()
@@ -108,10 +118,11 @@ func (s *Slots) versionLocked() string {
 	return s.place.Version
 }
 
-// Select has the slot, which [Arrival.Finish] has returned, run from the next start on:
-// it is on trial then, and must be as healthy as what is told of this version. [Slots.Run]
-// returns for that start. A [*Refusal] says why it cannot be.
-func (s *Slots) Select(slot Slot, was Health) error {
+// Select has the slot, which [Arrival.Finish] has returned, run from the next start on,
+// by the order with which it was offered: it is on trial then, and must be as healthy as
+// what is told of this version. [Slots.Run] returns for that start. A [*Refusal] says why it
+// cannot be.
+func (s *Slots) Select(slot Slot, order int64, was Health) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fault != nil {
@@ -126,8 +137,23 @@ func (s *Slots) Select(slot Slot, was Health) error {
 	if info, err := os.Stat(s.file(slot)); err != nil || info.Size() != slot.Size {
 		return refuse(RefusedMissing, "%s is not here whole", slot.Version)
 	}
-	if err := s.noteLocked(s.state.choose(slot, s.installed.Version, was.well())); err != nil {
+	if err := s.noteLocked(s.state.choose(slot, order, s.installed.Version, was.well())); err != nil {
 		return fmt.Errorf("select %s: %w", slot.Version, err)
+	}
+	s.restart()
+	return nil
+}
+
+// Revert has the version before this one run again, if this is the one with the digest,
+// be it on trial or confirmed. [Slots.Run] returns for that.
+func (s *Slots) Revert(digest string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running == "" || s.running != digest || s.state.Selected == nil || s.state.Selected.Digest != digest {
+		return nil // another one runs, or is to already
+	}
+	if err := s.noteLocked(s.state.revert()); err != nil {
+		return fmt.Errorf("leave %s: %w", s.place.Version, err)
 	}
 	s.restart()
 	return nil

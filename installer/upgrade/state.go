@@ -27,6 +27,8 @@ const (
 	maxState = 1 << 20
 	maxNeeds = 128 << 10 // of the names in a trial
 	maxWhy   = 1 << 10   // of a reason
+
+	maxVersion = 64 // of the name of a version
 )
 
 // A Slot is a version that came from elsewhere.
@@ -40,7 +42,7 @@ type Slot struct {
 func (s Slot) check() error {
 	digest, err := hex.DecodeString(s.Digest)
 	switch {
-	case !semver.IsValid(s.Version) || len(s.Version) > 64:
+	case !semver.IsValid(s.Version) || len(s.Version) > maxVersion:
 		return fmt.Errorf("%.80q is no version like v1.4.0", s.Version)
 	case err != nil || len(digest) != 32 || strings.ToLower(s.Digest) != s.Digest:
 		return fmt.Errorf("%.80q is no SHA-256 in hexadecimal digits", s.Digest)
@@ -55,14 +57,17 @@ func (s Slot) folder() string { return s.Version + "-" + s.Digest[:16] }
 
 // A Failure is a version that was given up.
 type Failure struct {
-	Slot Slot      `json:"slot"`
-	Why  string    `json:"why"`
-	Time time.Time `json:"time"` // by a clock that may not have been set
+	Slot  Slot      `json:"slot"`
+	Order int64     `json:"order,omitempty"` // by which it was selected; 0 if it had been confirmed since
+	Why   string    `json:"why"`
+	Doubt bool      `json:"doubt,omitempty"` // it was not as healthy as the one before it, once: it may be tried a second time
+	Time  time.Time `json:"time"`            // by a clock that may not have been set
 }
 
 // A trial is what is known of a selected version that has not been healthy yet.
 type trial struct {
 	Boots int      `json:"boots"`
+	Order int64    `json:"order,omitempty"`
 	Needs []string `json:"needs,omitempty"` // what was well before it, see Health
 }
 
@@ -78,14 +83,14 @@ type state struct {
 
 // choose returns the state in which slot is on trial. A version that is itself still on
 // trial is nothing to go back to.
-func (st state) choose(slot Slot, installed string, needs []string) state {
+func (st state) choose(slot Slot, order int64, installed string, needs []string) state {
 	if st.Selected != nil && st.Trial == nil {
 		st.Previous = st.Selected
 	}
 	if st.Previous != nil && st.Previous.Digest == slot.Digest {
 		st.Previous = nil
 	}
-	st.Selected, st.Trial, st.Installed = &slot, &trial{Needs: needs}, installed
+	st.Selected, st.Trial, st.Installed = &slot, &trial{Order: order, Needs: needs}, installed
 	return st
 }
 
@@ -112,7 +117,27 @@ func (st state) giveUp(why string, now time.Time) state {
 		why = strings.ToValidUTF8(why[:maxWhy], "") + "…"
 	}
 	f := &Failure{Slot: *st.Selected, Why: why, Time: now.UTC().Truncate(time.Second)}
-	return state{Selected: st.Previous, Installed: st.Installed, Failed: f}
+	if st.Trial != nil {
+		f.Order = st.Trial.Order
+	}
+	next := st.revert()
+	next.Failed = f
+	return next
+}
+
+// doubt returns the state of giveUp for a version that was not as healthy as the one
+// before it: the first time it may have been the world, and it may come again.
+func (st state) doubt(why string, now time.Time) state {
+	next, was := st.giveUp(why, now), st.Failed
+	f := next.Failed
+	f.Doubt = was == nil || !was.Doubt || was.Slot != f.Slot || was.Order != f.Order
+	return next
+}
+
+// revert returns the state in which the one before Selected is to run, without a word
+// against that.
+func (st state) revert() state {
+	return state{Selected: st.Previous, Installed: st.Installed, Failed: st.Failed}
 }
 
 // confirm returns the state in which Selected is on trial no more.

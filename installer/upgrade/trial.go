@@ -47,11 +47,12 @@ func (h Health) lacks(needs []string) string {
 
 // Run waits until another version is to run, and returns [ErrRestart] then, or nil once
 // ctx is done. Meanwhile, if this version is on trial, it looks at its health: after
-// [SettleTime] without a lack it calls Healthy; after [TrialTime] Unhealthy. What was
-// not well before this version need not be. A failure to write either down is tried
-// again at the next look or start, and told by Report.
+// [Slots.Settle] without a lack it calls Healthy; after [TrialTime] it gives way to the one
+// before it, in doubt the first time and for good the second. What was not well before
+// this version need not be. A failure to write either down is tried again at the next look
+// or start, and told by Report.
 func (s *Slots) Run(ctx context.Context, health func() Health) error {
-	needs, trial := s.needs()
+	needs, settle, trial := s.needs()
 	if !trial {
 		return s.wait(ctx, nil)
 	}
@@ -71,7 +72,7 @@ func (s *Slots) Run(ctx context.Context, health func() Health) error {
 			well = time.Now()
 		}
 		switch {
-		case lack == "" && time.Since(well) >= SettleTime:
+		case lack == "" && time.Since(well) >= settle:
 			if s.Healthy() == nil {
 				return s.wait(ctx, nil)
 			}
@@ -79,7 +80,7 @@ func (s *Slots) Run(ctx context.Context, health func() Health) error {
 			if lack == "" {
 				lack = "well only from time to time"
 			}
-			s.Unhealthy(fmt.Sprintf("not as healthy within %v as the version before: %s", TrialTime, lack)) // has wait return
+			s.giveWay(fmt.Sprintf("not as healthy within %v as the version before: %s", TrialTime, lack), state.doubt) // has wait return
 		}
 	}
 }
@@ -98,14 +99,14 @@ func (s *Slots) wait(ctx context.Context, tick <-chan time.Time) error {
 	}
 }
 
-// needs returns what must be well, if this version is on trial.
-func (s *Slots) needs() (needs []string, trial bool) {
+// needs returns what must be well, and for how long, if this version is on trial.
+func (s *Slots) needs() (needs []string, settle time.Duration, trial bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.onTrialLocked() {
-		return nil, false
+		return nil, 0, false
 	}
-	return s.state.Trial.Needs, true
+	return s.state.Trial.Needs, s.settle, true
 }
 
 // Healthy ends the trial of this version, if it is on trial, for good: it is the one that
@@ -128,14 +129,17 @@ func (s *Slots) Healthy() error {
 // Unhealthy ends the trial of this version, if it is on trial, with a failure for the
 // reason given: the one before it is to run, and [Slots.Run] returns. If that cannot be
 // written down, the next starts are still counted.
-func (s *Slots) Unhealthy(why string) error {
+func (s *Slots) Unhealthy(why string) error { return s.giveWay(why, state.giveUp) }
+
+// giveWay ends the trial with what as makes of the state.
+func (s *Slots) giveWay(why string, as func(st state, why string, now time.Time) state) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.onTrialLocked() {
 		return nil
 	}
 	defer s.restart()
-	if err := s.noteLocked(s.state.giveUp(why, time.Now())); err != nil {
+	if err := s.noteLocked(as(s.state, why, time.Now())); err != nil {
 		return fmt.Errorf("give up %s: %w", s.place.Version, err)
 	}
 	return nil

@@ -32,7 +32,7 @@ func finished(t *testing.T, s *upgrade.Slots, v vendor, version string, was upgr
 	}
 	slot, err := a.Finish()
 	if err == nil {
-		err = s.Select(slot, was)
+		err = s.Select(slot, 1, was)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -86,30 +86,73 @@ func TestAVersionThatIsWellForAMinuteIsConfirmed(t *testing.T) {
 	})
 }
 
-func TestAVersionThatIsNotAsWellAsTheOneBeforeIsGivenUp(t *testing.T) {
+func TestAVersionThatIsNotAsWellAsTheOneBeforeIsTriedTwiceAndGivenUp(t *testing.T) {
 	v, dir := newVendor(t), t.TempDir()
-	var s *upgrade.Slots
-	var slot upgrade.Slot
-	synctest.Test(t, func(t *testing.T) {
-		s, slot = became(t, dir, v)
-		begun := time.Now()
-		err := s.Run(t.Context(), func() upgrade.Health { return upgrade.Health{"broker": "", "lamp": "load failed"} })
-		if !errors.Is(err, upgrade.ErrRestart) || time.Since(begun) != upgrade.TrialTime {
-			t.Errorf("Run = %v after %v, want ErrRestart after %v", err, time.Since(begun), upgrade.TrialTime)
-		}
-	})
 	const why = "not as healthy within 10m0s as the version before: lamp: load failed"
-	if f := s.Report().Failed; f == nil || f.Slot != slot || f.Why != why {
-		t.Errorf("given up: %+v, want %q", f, why)
+	offer := v.offer(t, "v1.3.0", []byte("program v1.3.0"))
+	offer.Order = 1
+	for _, doubt := range []bool{true, false} {
+		var s *upgrade.Slots
+		var slot upgrade.Slot
+		synctest.Test(t, func(t *testing.T) {
+			s, slot = became(t, dir, v)
+			begun := time.Now()
+			err := s.Run(t.Context(), func() upgrade.Health { return upgrade.Health{"broker": "", "lamp": "load failed"} })
+			if !errors.Is(err, upgrade.ErrRestart) || time.Since(begun) != upgrade.TrialTime {
+				t.Errorf("Run = %v after %v, want ErrRestart after %v", err, time.Since(begun), upgrade.TrialTime)
+			}
+		})
+		if f := s.Report().Failed; f == nil || f.Slot != slot || f.Order != 1 || f.Why != why || f.Doubt != doubt {
+			t.Errorf("given up: %+v, want order 1, %q, in doubt: %v", f, why, doubt)
+		}
+		upgrade.Leave(s)
+		s = enter(t, dir, v) // no version is selected: this is the installed file again
+		if a, err := s.Offer(offer); doubt && (err != nil || a.Offset() != offer.Size) {
+			t.Errorf("the second time Offer = %v, want one that is whole already", err)
+		} else if !doubt {
+			refused(t, err, upgrade.RefusedFailed)
+		}
+		upgrade.Leave(s)
 	}
-	upgrade.Leave(s)
-	s = enter(t, dir, v) // no version is selected: this is the installed file again
-	again := v.offer(t, "v1.3.0", []byte("program v1.3.0"))
-	_, err := s.Offer(again)
-	refused(t, err, upgrade.RefusedFailed)
-	again.Again = true
-	if a := arrival(t, s, again); a.Offset() != again.Size {
-		t.Errorf("what an operator wants again goes on at %d, want %d", a.Offset(), again.Size)
+	s := enter(t, dir, v)
+	offer.Order = 2
+	if a := arrival(t, s, offer); a.Offset() != offer.Size {
+		t.Errorf("what an operator wants again goes on at %d, want %d", a.Offset(), offer.Size)
+	}
+}
+
+func TestAVersionThatIsTakenBackMakesRoomForTheOneBeforeIt(t *testing.T) {
+	for name, confirmed := range map[string]bool{"confirmed": true, "on trial": false} {
+		t.Run(name, func(t *testing.T) {
+			v, dir := newVendor(t), t.TempDir()
+			before := finished(t, enter(t, dir, v), v, "v1.2.5", nil)
+			s := enteredAs(t, dir, v, before)
+			if err := s.Healthy(); err != nil {
+				t.Fatal(err)
+			}
+			slot := finished(t, s, v, "v1.3.0", nil)
+			s = enteredAs(t, dir, v, slot)
+			if confirmed {
+				if err := s.Healthy(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Revert(before.Digest); err != nil || s.Report().Slot == nil || *s.Report().Slot != slot {
+				t.Errorf("Revert of another version = %v, and %+v", err, s.Report().Slot)
+			}
+			if err := s.Revert(slot.Digest); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Run(t.Context(), nil); !errors.Is(err, upgrade.ErrRestart) {
+				t.Errorf("Run = %v, want ErrRestart", err)
+			}
+			if f := s.Report().Failed; f != nil {
+				t.Errorf("it is held against the version: %+v", f)
+			}
+			if got := upgrade.Next(s); got == nil || *got != before {
+				t.Errorf("next is %+v, want %+v", got, before)
+			}
+		})
 	}
 }
 

@@ -22,7 +22,7 @@ type Place struct {
 
 // Run runs the suite. Each test has a place of its own, which is empty.
 func Run(t *testing.T, place func(*testing.T) Place) {
-	for _, group := range []map[string]func(*testing.T, Place){changes, nodes, dials, tokens, operators, audits, rollouts, plans} {
+	for _, group := range []map[string]func(*testing.T, Place){changes, nodes, dials, tokens, operators, audits, rollouts, plans, upgrades} {
 		for name, run := range group {
 			t.Run(name, func(t *testing.T) { run(t, place(t)) })
 		}
