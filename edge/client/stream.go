@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
 	"net/url"
 	"strconv"
@@ -41,9 +42,12 @@ func stream[T any](ctx context.Context, c *Client, what string, q edge.Query) it
 		in := bufio.NewScanner(resp.Body)
 		in.Buffer(nil, maxLine)
 		for in.Scan() {
-			var v T
-			if json.Unmarshal(in.Bytes(), &v) != nil {
-				yield(none, c.stranger(resp))
+			v, err := line[T](in.Bytes())
+			if _, told := errors.AsType[*edge.Error](err); err != nil && !told {
+				err = c.stranger(resp)
+			}
+			if err != nil {
+				yield(none, err)
 				return
 			}
 			if !yield(v, nil) {
@@ -58,6 +62,20 @@ func stream[T any](ctx context.Context, c *Client, what string, q edge.Query) it
 			yield(none, &edge.Error{Code: edge.Unavailable, Message: "the hub at " + c.url + " has ended"})
 		}
 	}
+}
+
+// line reads a line of a stream. One that holds an error says why there are no more.
+func line[T any](text []byte) (v T, err error) {
+	var failed struct {
+		Error *edge.Error `json:"error"`
+	}
+	if err := json.Unmarshal(text, &failed); err != nil {
+		return v, err
+	}
+	if failed.Error != nil {
+		return v, failed.Error
+	}
+	return v, json.Unmarshal(text, &v)
 }
 
 // lines is the query for the lines that q chooses.

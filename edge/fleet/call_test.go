@@ -146,7 +146,10 @@ func TestAStreamComesLineByLineAndEndsWithWhoListens(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		var got []string
-		for line := range asked(h).on("hall").Logs(ctx, edge.Query{Last: -1, Follow: true}) {
+		for line, err := range asked(h).on("hall").Logs(ctx, edge.Query{Last: -1, Follow: true}) {
+			if err != nil {
+				t.Fatal(err)
+			}
 			if got = append(got, line.Text); len(got) == 3 {
 				stop()
 			}
@@ -170,6 +173,24 @@ func TestAStreamComesLineByLineAndEndsWithWhoListens(t *testing.T) {
 	})
 }
 
+func TestAStreamOfANodeThatGoesAwayEndsWithAnError(t *testing.T) {
+	eachWay(t, func(t *testing.T, h *hub, asked func(*hub) *hub) {
+		_, stay := answering(h, func(c *edge.Call, say func(edge.Message)) {
+			say(&edge.Answer{ID: c.ID, Body: encode(t, edge.LogLine{Text: "one"}), More: true})
+		})
+		var got []string
+		for line, err := range asked(h).on("hall").Logs(t.Context(), edge.Query{Last: -1}) {
+			if err != nil {
+				got = append(got, string(code(err)))
+				continue
+			}
+			got = append(got, line.Text)
+			stay.leave()
+		}
+		want(t, "lines", got, "[one unavailable]")
+	})
+}
+
 func TestNobodyWaitsForASlowListener(t *testing.T) {
 	h := newHub(t)
 	const many = 5_000
@@ -184,7 +205,10 @@ func TestNobodyWaitsForASlowListener(t *testing.T) {
 		say(&edge.Answer{ID: c.ID})
 	})
 	lines := 0
-	for range h.on("hall").Logs(t.Context(), edge.Query{Last: -1}) {
+	for _, err := range h.on("hall").Logs(t.Context(), edge.Query{Last: -1}) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		if lines++; lines == 1 { // the listener is slow: all has come, and what came after it is answered
 			if n, err := h.on("hall").Redrive(t.Context(), "", nil); n != 1 || err != nil {
 				t.Fatalf("Redrive = %d, %v", n, err)
@@ -216,8 +240,10 @@ func TestANodeThatIsAwayCannotBeAsked(t *testing.T) {
 		t.Errorf("of a node that is away: %v", err)
 	}
 	want(t, "Here", code(h.on("hall").Here()), edge.Unavailable)
-	for range h.on("hall").Steps(t.Context(), edge.Query{}) {
-		t.Error("a line of a node that is away")
+	for line, err := range h.on("hall").Steps(t.Context(), edge.Query{}) {
+		if code(err) != edge.Unavailable {
+			t.Errorf("of a node that is away: %+v, %v", line, err)
+		}
 	}
 	if _, err := h.On("attic"); code(err) != edge.NotFound {
 		t.Errorf("On = %v, want that there is none", err)

@@ -31,8 +31,7 @@ func (r *Remote) ID() string { return r.id }
 // Name returns the node's name.
 func (r *Remote) Name() string { return r.name }
 
-// Here returns nil if the node is connected, else why it cannot be asked. A stream
-// from a node that is away has no lines, so ask here first.
+// Here returns nil if the node is connected, else why it cannot be asked.
 func (r *Remote) Here() error {
 	_, _, err := r.way()
 	return err
@@ -51,13 +50,14 @@ func (r *Remote) Invoke(ctx context.Context, function string, in edge.Invoke) (e
 }
 
 // Logs returns lines that functions wrote: the past first, then, if q says so, what
-// comes, until ctx is done or the session ends. Who cannot keep up misses some.
-func (r *Remote) Logs(ctx context.Context, q edge.Query) iter.Seq[edge.LogLine] {
+// comes, until ctx is done or an error ends it, which is yielded last: the session may end in
+// the middle. Who cannot keep up misses some.
+func (r *Remote) Logs(ctx context.Context, q edge.Query) iter.Seq2[edge.LogLine, error] {
 	return stream[edge.LogLine](ctx, r, edge.VerbLogs, q)
 }
 
 // Steps returns the trail, as Logs does its lines.
-func (r *Remote) Steps(ctx context.Context, q edge.Query) iter.Seq[edge.Step] {
+func (r *Remote) Steps(ctx context.Context, q edge.Query) iter.Seq2[edge.Step, error] {
 	return stream[edge.Step](ctx, r, edge.VerbEvents, q)
 }
 
@@ -136,19 +136,22 @@ func list[T any](ctx context.Context, r *Remote, verb edge.Verb, in any) (all []
 	return all, err
 }
 
-// stream asks for lines. It ends with one that is not what it should be.
-func stream[T any](ctx context.Context, r *Remote, verb edge.Verb, q edge.Query) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		r.each(ctx, verb, q, func(part json.RawMessage) error { // a stream has nobody to tell how it ended
+// stream asks for lines. That one is not what it should be ends it with an error, too.
+func stream[T any](ctx context.Context, r *Remote, verb edge.Verb, q edge.Query) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		err := r.each(ctx, verb, q, func(part json.RawMessage) error {
 			var line T
 			if err := json.Unmarshal(part, &line); err != nil {
 				return err
 			}
-			if !yield(line) {
+			if !yield(line, nil) {
 				return errEnough
 			}
 			return nil
 		})
+		if err != nil && !errors.Is(err, errEnough) && ctx.Err() == nil {
+			yield(*new(T), err)
+		}
 	}
 }
 

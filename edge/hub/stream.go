@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -24,7 +25,7 @@ const (
 // A tell has a node tell what its functions wrote or what became of events: the past
 // first, then, to follow, what comes until ctx is done. It does not wait for a slow
 // listener.
-type tell[T any] func(on *fleet.Remote, ctx context.Context, q edge.Query) iter.Seq[T]
+type tell[T any] func(on *fleet.Remote, ctx context.Context, q edge.Query) iter.Seq2[T, error]
 
 // stream returns a handler that answers with one JSON value a line, as they come,
 // until who asked has gone or the hub ends. Of several nodes the lines are named for
@@ -79,60 +80,73 @@ func fromNode[T edge.LogLine | edge.Step](line T, node string) (T, time.Time) {
 }
 
 // merge tells of several nodes. What is past comes by time; what is followed as it
-// arrives.
-func merge[T any](ctx context.Context, nodes []*fleet.Remote, q edge.Query, tell tell[T], name func(T, string) (T, time.Time)) iter.Seq[T] {
-	return func(yield func(T) bool) {
+// arrives. It ends when all have ended, with the errors of those that did not tell all.
+func merge[T any](ctx context.Context, nodes []*fleet.Remote, q edge.Query, tell tell[T], name func(T, string) (T, time.Time)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		ctx, stop := context.WithCancel(ctx)
-		defer stop()
-		lines := make(chan T)
+		lines, missed := make(chan T), make([]error, len(nodes))
 		var told sync.WaitGroup
 		defer told.Wait()
-		for _, on := range nodes {
-			told.Go(func() {
-				for line := range tell(on, ctx, q) {
-					named, _ := name(line, on.Name())
-					select {
-					case lines <- named:
-					case <-ctx.Done():
-						return
-					}
-				}
-			})
-		}
-		ended := make(chan struct{})
-		go func() { told.Wait(); close(ended) }() // ends with the tellers, which are awaited above
 		defer stop()
+		for i, on := range nodes {
+			told.Go(func() { missed[i] = pour(ctx, lines, on, tell(on, ctx, q), name) })
+		}
+		go func() { told.Wait(); close(lines) }() // ends with the tellers, which are awaited above
 		var past []T
-		for {
-			select {
-			case line := <-lines:
-				if q.Follow {
-					if !yield(line) {
-						return
-					}
-					continue
-				}
+		for line := range lines {
+			if !q.Follow {
 				past = append(past, line)
-			case <-ended:
-				inOrder(past, name, yield)
+			} else if !yield(line, nil) {
 				return
 			}
 		}
-	}
-}
-
-func inOrder[T any](lines []T, name func(T, string) (T, time.Time), yield func(T) bool) {
-	when := func(line T) time.Time { _, at := name(line, ""); return at }
-	slices.SortStableFunc(lines, func(x, y T) int { return cmp.Compare(when(x).UnixNano(), when(y).UnixNano()) })
-	for _, line := range lines {
-		if !yield(line) {
-			return
+		slices.SortStableFunc(past, func(x, y T) int { return cmp.Compare(when(x, name), when(y, name)) })
+		for _, line := range past {
+			if !yield(line, nil) {
+				return
+			}
+		}
+		if err := together(missed); err != nil {
+			yield(*new(T), err)
 		}
 	}
 }
 
-// send writes the lines until one cannot be written.
-func send[T any](w http.ResponseWriter, lines iter.Seq[T]) {
+// pour sends what a node tells, under its name, until ctx is done. The error is the node's.
+func pour[T any](ctx context.Context, to chan<- T, on *fleet.Remote, told iter.Seq2[T, error], name func(T, string) (T, time.Time)) error {
+	for line, err := range told {
+		if err != nil {
+			return err
+		}
+		named, _ := name(line, on.Name())
+		select {
+		case to <- named:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// together returns what is told of the errors, or nil.
+func together(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) < 2 {
+		return errors.Join(errs...)
+	}
+	e := *told(errs[0])
+	e.Message = fmt.Sprintf("%d nodes have not told all, the first: %s", len(errs), e.Message)
+	return &e
+}
+
+func when[T any](line T, name func(T, string) (T, time.Time)) int64 {
+	_, at := name(line, "")
+	return at.UnixNano()
+}
+
+// send writes the lines until one cannot be written. An error that ends them is the last
+// one.
+func send[T any](w http.ResponseWriter, lines iter.Seq2[T, error]) {
 	rc := http.NewResponseController(w)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
@@ -140,8 +154,12 @@ func send[T any](w http.ResponseWriter, lines iter.Seq[T]) {
 	if rc.Flush() != nil { // so that who asked knows that nothing that comes now is missed
 		return
 	}
-	for line := range lines {
+	for line, err := range lines {
 		rc.SetWriteDeadline(time.Now().Add(lineTime))
+		if err != nil {
+			enc.Encode(failure{told(err)}) // who asked may have gone
+			break
+		}
 		if enc.Encode(line) != nil || rc.Flush() != nil {
 			return
 		}

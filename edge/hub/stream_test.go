@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"strings"
 	"testing"
@@ -113,4 +114,37 @@ func TestTooManyStreamsAreRefused(t *testing.T) {
 	for _, err := range h.client.Logs(t.Context(), edge.Query{}) {
 		wantCode(t, "the 65th", err, edge.Unavailable)
 	}
+}
+
+func TestAStreamWhoseNodesGoAwayEndsWithTheReason(t *testing.T) {
+	h, hall, yard := pair(t)
+	one, all := h.follows(t, "hall"), h.follows(t, "")
+	until(t, "all are followed", func() bool { return hall.followers() == 2 && yard.followers() == 1 })
+	hall.leave(t, h)
+	if got := <-one; !strings.Contains(got, "hall ended before it answered") {
+		t.Errorf("the stream of the hall ends with %q", got)
+	}
+	yard.say("f", "still here")
+	if got := <-all; got != "still here" {
+		t.Errorf("of the yard %q came, want its line", got)
+	}
+	yard.leave(t, h)
+	if got := <-all; !strings.HasPrefix(got, "2 nodes have not told all, the first: ") {
+		t.Errorf("the stream of both ends with %q", got)
+	}
+}
+
+// follows returns what comes of following a node, or all, and last how that ends.
+func (h *house) follows(t *testing.T, node string) <-chan string {
+	heard := make(chan string)
+	go func() { // ends with the stream
+		defer close(heard)
+		for line, err := range h.client.On(node).Logs(t.Context(), edge.Query{Follow: true}) {
+			if e, ok := errors.AsType[*edge.Error](err); ok {
+				line.Text = e.Message
+			}
+			heard <- line.Text
+		}
+	}()
+	return heard
 }
