@@ -28,6 +28,7 @@ type Change struct {
 	Changed  bool               `json:"changed"` // false: it was so already
 	DryRun   bool               `json:"dryRun,omitempty"`
 	Rollout  *Rollout           `json:"rollout,omitempty"` // that it has begun
+	Untried  string             `json:"untried,omitempty"` // why no node has loaded it before it was recorded
 	Spread   Spread             `json:"nodes"`
 }
 

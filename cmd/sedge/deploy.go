@@ -136,10 +136,14 @@ func (sh *shell) deployAll(ctx context.Context, all []functions.Function, o depl
 		err := sh.ask(ctx, "", func(c *client.Client) error {
 			return sh.guarded(o.yes, func(confirmed bool) error {
 				change, err := c.Deploy(ctx, f, client.DeployOptions{DryRun: o.dryRun, Rollout: ask, Signature: signature, Confirmed: confirmed})
-				if err == nil {
-					changes = append(changes, change)
+				if err != nil {
+					return err
 				}
-				return err
+				changes = append(changes, change)
+				if change.Untried != "" {
+					sh.say("%s is recorded, but no node has tried it: %s", change.Function, change.Untried)
+				}
+				return nil
 			})
 		})
 		if err != nil {

@@ -11,11 +11,19 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// First returns a connected node on which the function would be placed, to try it on,
-// or nil if there is none. where is the selector that goes with the function. It is
-// the first one by name, and one that runs a function of that name already before
-// others; those that another replica has come last, for that is a hop more.
+// First returns the first of [Fleet.Candidates], or nil.
 func (f *Fleet) First(of functions.Function, where selector.Selector) *Remote {
+	for _, on := range f.Candidates(of, where) {
+		return on
+	}
+	return nil
+}
+
+// Candidates returns the connected nodes on which the function would be placed, where it may
+// be tried first. where is the selector that goes with the function. They come by name; those
+// that run a function of that name already before others; those that another replica has
+// last, for that is a hop more.
+func (f *Fleet) Candidates(of functions.Function, where selector.Selector) (all []*Remote) {
 	fits := selector.And(selector.Of(of.Manifest.Spec.Placement.Nodes), where)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -25,10 +33,7 @@ func (f *Fleet) First(of functions.Function, where selector.Selector) *Remote {
 			list = append(list, n)
 		}
 	}
-	if len(list) == 0 {
-		return nil
-	}
-	new := func(n *node) (rank int) {
+	rank := func(n *node) (rank int) {
 		if n.session == nil {
 			rank += 2
 		}
@@ -37,8 +42,11 @@ func (f *Fleet) First(of functions.Function, where selector.Selector) *Remote {
 		}
 		return rank
 	}
-	n := slices.MinFunc(list, func(x, y *node) int { return cmp.Or(new(x)-new(y), cmp.Compare(x.is.Name, y.is.Name)) })
-	return &Remote{f, n.is.ID, n.is.Name}
+	slices.SortFunc(list, func(x, y *node) int { return cmp.Or(rank(x)-rank(y), cmp.Compare(x.is.Name, y.is.Name)) })
+	for _, n := range list {
+		all = append(all, &Remote{f, n.is.ID, n.is.Name})
+	}
+	return all
 }
 
 // WaitAt waits until a node, by its id, has all that it is to have as of that position

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sedge-iot/sedge/edge"
@@ -17,13 +18,20 @@ import (
 // arrivalTime is how long an answer waits for a change to arrive at a node.
 const arrivalTime = 10 * time.Second
 
+// Of the nodes on which a function may be tried.
+const (
+	pingTime = 2 * time.Second // that one may take to say that it is there: it may be gone unnoticed
+	mostAsk  = 3               // of them
+)
+
 // A change is one of definitions: what it is made of, and what it does to nodes.
 type change struct {
-	in     ledger.Intent
-	impact fleet.Change
-	first  *fleet.Remote // a node that is asked before all others, or nil
-	try    *functions.Function
-	record func(ledger.Intent) (ledger.Result, error)
+	in      ledger.Intent
+	impact  fleet.Change
+	first   *fleet.Remote // a node that is asked before all others, or nil
+	try     *functions.Function
+	untried string // why no node can try it, or ""
+	record  func(ledger.Intent) (ledger.Result, error)
 }
 
 func (h *Hub) deploy(r *request) (any, error) {
@@ -52,10 +60,37 @@ func (h *Hub) deploy(r *request) (any, error) {
 	if in.Rollout, err = begun(body.Rollout, f, in.By); err != nil {
 		return nil, err
 	}
+	var first *fleet.Remote
+	var untried string
+	if !dryRun {
+		first, untried = h.trier(r.Context(), f, where)
+	}
 	return h.change(r, change{
-		in: in, impact: fleet.Change{Place: &f, Where: where}, first: h.Fleet.First(f, where), try: &f,
+		in: in, impact: fleet.Change{Place: &f, Where: where}, first: first, try: &f, untried: untried,
 		record: func(in ledger.Intent) (ledger.Result, error) { return h.Ledger.Deploy(f, in) },
 	})
+}
+
+// trier returns a node that is there to try a function, or why there is none. A node whose
+// link is half-open looks connected for a while.
+func (h *Hub) trier(ctx context.Context, f functions.Function, where selector.Selector) (*fleet.Remote, string) {
+	var silent []string
+	for _, on := range h.Fleet.Candidates(f, where) {
+		if len(silent) == mostAsk {
+			break
+		}
+		asked, stop := context.WithTimeout(ctx, pingTime)
+		_, err := on.Checks(asked)
+		stop()
+		if err == nil {
+			return on, ""
+		}
+		silent = append(silent, on.Name())
+	}
+	if len(silent) == 0 {
+		return nil, "no node that it is placed on is connected"
+	}
+	return nil, strings.Join(silent, ", ") + " did not answer"
 }
 
 // begun returns the rollout that a deploy asks for, or nil.
@@ -172,7 +207,8 @@ func (h *Hub) change(r *request, c change) (any, error) {
 	if c.in.Confirmed, err = h.confirmed(c.impact, c.in.Confirmed); err != nil {
 		return nil, err
 	}
-	if err := h.tryOut(ctx, c, plan); err != nil {
+	untried, err := h.tryOut(ctx, c, plan)
+	if err != nil {
 		return nil, err
 	}
 	c.in.DryRun = false
@@ -181,23 +217,28 @@ func (h *Hub) change(r *request, c change) (any, error) {
 		return nil, err
 	}
 	h.arrive(ctx, c.first, result.At)
-	return h.told(result), nil
+	answer := h.told(result)
+	answer.Untried = untried
+	return answer, nil
 }
 
-// tryOut has the first node load what is new. One that goes away meanwhile is no reason
-// against it.
-func (h *Hub) tryOut(ctx context.Context, c change, plan ledger.Result) error {
-	if c.first == nil || c.try == nil || !plan.Changed {
-		return nil
+// tryOut has the first node load what is new, or says why it was not tried: one that goes away
+// meanwhile is no reason against it.
+func (h *Hub) tryOut(ctx context.Context, c change, plan ledger.Result) (untried string, err error) {
+	if c.try == nil || !plan.Changed {
+		return "", nil
 	}
-	err := c.first.Try(ctx, *c.try, plan.Signature)
+	if c.first == nil {
+		return c.untried, nil
+	}
+	err = c.first.Try(ctx, *c.try, plan.Signature)
 	if e, ok := errors.AsType[*edge.Error](err); ok && e.Code == edge.Unavailable {
-		return nil
+		return e.Message, nil
 	}
 	if err != nil {
-		return fmt.Errorf("try %s on node %s: %w", c.try.Name(), c.first.Name(), err)
+		return "", fmt.Errorf("try %s on node %s: %w", c.try.Name(), c.first.Name(), err)
 	}
-	return nil
+	return "", nil
 }
 
 // confirmed says whether the ledger may note a change as confirmed: if it needs no

@@ -390,3 +390,28 @@ func TestWhatSeveralNodesSayIsToldTogether(t *testing.T) {
 		t.Errorf("Events = %q, want %q", came, want)
 	}
 }
+
+func TestANodeThatIsGoneUnnoticedKeepsNoDeploy(t *testing.T) {
+	h, hall, yard := pair(t)
+	ctx, c := t.Context(), h.client
+	hall.mu.Lock() // it answers nothing
+	change, err := c.Deploy(ctx, function(t, "f", "1"), client.DeployOptions{})
+	hall.mu.Unlock()
+	if err != nil || change.Untried != "" || yard.has("f").Function.Revision != change.Revision {
+		t.Errorf("Deploy = %+v, %v, want it tried by yard", change, err)
+	}
+	hall.mu.Lock()
+	yard.mu.Lock()
+	change, err = c.Deploy(ctx, function(t, "f", "2"), client.DeployOptions{})
+	yard.mu.Unlock()
+	hall.mu.Unlock()
+	if err != nil || !change.Changed || change.Untried != "hall, yard did not answer" {
+		t.Errorf("Deploy = %+v, %v, want it recorded, and that nobody answered", change, err)
+	}
+	hall.leave(t, h)
+	yard.leave(t, h)
+	change, err = c.Deploy(ctx, function(t, "f", "3"), client.DeployOptions{})
+	if err != nil || !change.Changed || change.Untried != "no node that it is placed on is connected" {
+		t.Errorf("Deploy = %+v, %v, want it recorded, and that no node is there", change, err)
+	}
+}

@@ -113,7 +113,7 @@ func take(s *upgrade.Slots, dir string) error {
 		return err
 	}
 	say("arrived")
-	if err := s.Select(slot, upgrade.Health{"broker": ""}); err != nil {
+	if err := s.Select(slot, o.Order, upgrade.Health{"broker": ""}); err != nil {
 		return err
 	}
 	say("selected")
