@@ -239,7 +239,11 @@ func (sh *shell) awaitOne(ctx context.Context, f functions.Function) error {
 		switch {
 		case err != nil && ctx.Err() == nil:
 			return err
-		case err != nil || now.Status.Revision != f.Revision:
+		case err != nil:
+		case now.Status.Revision != f.Revision && now.Spread.GivenUp > 0:
+			return &edge.Error{Code: edge.Internal, Message: f.Name() + ": " + now.Status.Reason, Hint: "mend it and deploy again"}
+		case now.Status.Revision != f.Revision:
+			waits = cmp.Or(now.Status.Reason, "revision "+now.Status.Revision.Short()+" runs")
 		case now.Status.Phase == edge.Failing:
 			return &edge.Error{Code: edge.Internal, Message: f.Name() + " cannot be started: " + now.Status.Reason, Hint: "mend it and deploy again, or: sedge rollback " + f.Name()}
 		case now.Status.Phase != edge.Starting:

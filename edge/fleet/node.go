@@ -107,14 +107,30 @@ func (n *node) find(name string) (int, bool) {
 	})
 }
 
-// unfitFor returns why the node does not run a function, or nil.
+// unfitFor returns why the node cannot run a function, or nil.
 func (n *node) unfitFor(name string) *edge.Unfit {
 	for i := range n.unfit {
-		if n.unfit[i].Name == name {
-			return &n.unfit[i]
+		if u := &n.unfit[i]; u.Name == name && !n.gaveUp(u) {
+			return u
 		}
 	}
 	return nil
+}
+
+// gaveUp reports whether the node has given up what it says to be unfit for: it could run that.
+func (n *node) gaveUp(u *edge.Unfit) bool {
+	r := n.report(u.Name)
+	return r != nil && r.Bad == u.Revision
+}
+
+// cannot returns what the node cannot run.
+func (n *node) cannot() (list []edge.Unfit) {
+	for i := range n.unfit {
+		if u := &n.unfit[i]; !n.gaveUp(u) {
+			list = append(list, *u)
+		}
+	}
+	return list
 }
 
 // heard keeps a report, within limits.
@@ -199,7 +215,7 @@ func (f *Fleet) Node(idOrName string) (edge.NodeDetail, error) {
 		return edge.NodeDetail{}, err
 	}
 	d := edge.NodeDetail{
-		Node: n.now(), Functions: slices.Clone(n.reports), Unfit: slices.Clone(n.unfit), Faults: slices.Clone(n.faults), Away: n.away, Program: n.program,
+		Node: n.now(), Functions: slices.Clone(n.reports), Unfit: n.cannot(), Faults: slices.Clone(n.faults), Away: n.away, Program: n.program,
 	}
 	if d.Functions == nil {
 		d.Functions = []edge.FunctionReport{}

@@ -40,6 +40,11 @@ func TestWhatANodeReportsIsKeptAndToldTogether(t *testing.T) {
 	m.tell(&edge.At{At: m.replica.Synced().At, Unfit: []edge.Unfit{{Name: "lamp", Revision: f.Revision, Error: &edge.Error{Message: "no room"}}}})
 	h.until("that it is unfit is kept", func() bool { return len(h.node("hall").Unfit) == 1 })
 	want(t, "spread", h.Spread()["lamp"], edge.Spread{Placed: 1, Connected: 1, Unfit: 1, Failing: 1})
+
+	// As a node says it that has given a revision up, and was started again since.
+	m.tell(&edge.Report{Functions: []edge.FunctionReport{{Name: "lamp", Revision: "old", Phase: edge.Running, Bad: f.Revision}}})
+	h.until("that it was given up is kept", func() bool { return len(h.node("hall").Unfit) == 0 })
+	want(t, "spread", h.Spread()["lamp"], edge.Spread{Placed: 1, Connected: 1, Current: 1, GivenUp: 1})
 }
 
 func TestANodeThatTellsTooMuchFillsNothing(t *testing.T) {

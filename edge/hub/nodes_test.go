@@ -346,6 +346,11 @@ func TestWhatSeveralNodesSayIsToldTogether(t *testing.T) {
 		d, err := c.Function(ctx, "f")
 		return err == nil && d.Status.Phase == edge.Failing && d.Status.Reason == "yard: no module" && d.Spread.Failing == 1
 	})
+	for range 20 { // in whatever order they are looked at
+		if d, err := c.Function(ctx, "f"); err != nil || d.Status.Phase != edge.Failing || d.Status.Reason != "yard: no module" {
+			t.Fatalf("Function = %+v, %v, want where it fails", d.Status, err)
+		}
+	}
 
 	for i := range 3 {
 		hall.say("f", fmt.Sprint("hall ", i))

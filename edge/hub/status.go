@@ -3,6 +3,8 @@ package hub
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sedge-iot/sedge/edge"
@@ -110,17 +112,20 @@ func (h *Hub) sum(r *request, members int) teller {
 		s := expected(d)
 		name := s.Name
 		on := spread[name]
-		for node, told := range reports[name] {
+		worst := 0
+		for _, node := range slices.Sorted(maps.Keys(reports[name])) {
+			told := reports[name][node]
+			s.Counts.Taken += told.Runs
 			s.Counts.Done += told.Runs - told.Failed
 			s.Dead += told.Dead
 			s.Waiting += told.Waiting
-			if worse := gravity[told.Phase] > gravity[s.Phase] || s.Counts.Taken == 0; worse {
-				s.Phase, s.Reason = told.Phase, told.Reason
-				if told.Reason != "" {
-					s.Reason = node + ": " + told.Reason
-				}
+			if gravity[told.Phase] <= worst {
+				continue
 			}
-			s.Counts.Taken += told.Runs
+			worst = gravity[told.Phase]
+			if s.Phase, s.Reason = told.Phase, told.Reason; told.Reason != "" {
+				s.Reason = node + ": " + told.Reason
+			}
 		}
 		switch {
 		case members == 0:
