@@ -89,14 +89,14 @@ func TestReplicasKnowOfEachOthersNodes(t *testing.T) {
 	for _, h := range hubs {
 		h.inStep(a, at)
 		h.inStep(b, at)
-		want(t, "Spread", h.Spread()["lamp"], edge.Spread{Placed: 2, Connected: 2, Current: 2})
+		want(t, "Spread", h.Spread(all)["lamp"], edge.Spread{Placed: 2, Connected: 2, Current: 2})
 	}
 	a.runs(lamp)
 	b.runs(lamp)
 
 	b.tell(&edge.Report{Functions: []edge.FunctionReport{{Name: "lamp", Revision: lamp.Revision, Phase: edge.Failing, Runs: 7}}})
 	hubs[0].until("what b reports is known at the other replica", func() bool {
-		return hubs[0].Reports(all)["lamp"]["b"].Runs == 7 && hubs[0].Spread()["lamp"].Failing == 1
+		return hubs[0].Reports(all)["lamp"]["b"].Runs == 7 && hubs[0].Spread(all)["lamp"].Failing == 1
 	})
 
 	where, err := selector.Parse(functions.HostLabel + "=b")

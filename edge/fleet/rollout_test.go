@@ -138,7 +138,7 @@ func TestARolloutGoesOnStageByStage(t *testing.T) {
 		s.live(2 * time.Minute)
 		want(t, "nodes of stage 1 with the new revision", s.with(next), 1)
 		want(t, "and with the old one", s.with(old), 3)
-		want(t, "current", h.Spread()["lamp"].Current, 1)
+		want(t, "current", h.Spread(all)["lamp"].Current, 1)
 		s.live(5 * time.Minute)
 		want(t, "nodes of stage 2 with the new revision", s.with(next), 2)
 		s.live(15 * time.Minute)

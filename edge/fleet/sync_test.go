@@ -8,6 +8,7 @@ import (
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ledger"
+	"github.com/sedge-iot/sedge/edge/selector"
 	"github.com/sedge-iot/sedge/functions"
 )
 
@@ -31,8 +32,8 @@ func TestANodeGetsWhatIsPlacedOnIt(t *testing.T) {
 	hall.runs(home, all)
 	attic.runs(home, named, all)
 	shop.runs(all)
-	want(t, "spread of clock", h.Spread()["clock"], edge.Spread{Placed: 3, Connected: 3, Current: 3})
-	want(t, "spread of lamp", h.Spread()["lamp"], edge.Spread{Placed: 2, Connected: 2, Current: 2})
+	want(t, "spread of clock", h.Spread(selector.Selector{})["clock"], edge.Spread{Placed: 3, Connected: 3, Current: 3})
+	want(t, "spread of lamp", h.Spread(selector.Selector{})["lamp"], edge.Spread{Placed: 2, Connected: 2, Current: 2})
 }
 
 func TestAConnectedNodeGetsAChangeAsADelta(t *testing.T) {
@@ -125,7 +126,7 @@ func TestACordonedNodeIsLeftAsItIsUntilThatIsLifted(t *testing.T) {
 	}
 	h.inStep(witness, h.position())
 	m.runs(old, other)
-	want(t, "spread, of which nobody waits for the cordoned one", h.Spread()["lamp"], edge.Spread{Placed: 2, Connected: 2, Current: 1})
+	want(t, "spread, of which nobody waits for the cordoned one", h.Spread(all)["lamp"], edge.Spread{Placed: 2, Connected: 2, Current: 1})
 	if err := h.WaitAt(t.Context(), m.id(), h.position()); err == nil || !strings.Contains(err.Error(), "cordoned") {
 		t.Errorf("WaitAt = %v, want that it is cordoned", err)
 	}
@@ -212,7 +213,7 @@ func TestThreeHundredNodesConvergeAtOnce(t *testing.T) {
 		})
 	}
 	coming.Wait()
-	h.until("all are seated", func() bool { return h.Spread()["all"].Connected == many })
+	h.until("all are seated", func() bool { return h.Spread(all)["all"].Connected == many })
 	next := function(t, "all", "2", nil)
 	at := h.deploy(next).At
 	third := make([]functions.Function, 3)
@@ -223,5 +224,5 @@ func TestThreeHundredNodesConvergeAtOnce(t *testing.T) {
 		h.inStep(m, at)
 		m.runs(next, third[i%3])
 	}
-	want(t, "spread", h.Spread()["all"], edge.Spread{Placed: many, Connected: many, Current: many})
+	want(t, "spread", h.Spread(all)["all"], edge.Spread{Placed: many, Connected: many, Current: many})
 }

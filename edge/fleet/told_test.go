@@ -35,16 +35,16 @@ func TestWhatANodeReportsIsKeptAndToldTogether(t *testing.T) {
 	}
 	want(t, "faults", d.Faults, "[]")
 	want(t, "boots while away", d.Away.Boots, 2)
-	want(t, "spread", h.Spread()["lamp"], edge.Spread{Placed: 1, Connected: 1, Current: 1, Failing: 1})
+	want(t, "spread", h.Spread(all)["lamp"], edge.Spread{Placed: 1, Connected: 1, Current: 1, Failing: 1})
 
 	m.tell(&edge.At{At: m.replica.Synced().At, Unfit: []edge.Unfit{{Name: "lamp", Revision: f.Revision, Error: &edge.Error{Message: "no room"}}}})
 	h.until("that it is unfit is kept", func() bool { return len(h.node("hall").Unfit) == 1 })
-	want(t, "spread", h.Spread()["lamp"], edge.Spread{Placed: 1, Connected: 1, Unfit: 1, Failing: 1})
+	want(t, "spread", h.Spread(all)["lamp"], edge.Spread{Placed: 1, Connected: 1, Unfit: 1, Failing: 1})
 
 	// As a node says it that has given a revision up, and was started again since.
 	m.tell(&edge.Report{Functions: []edge.FunctionReport{{Name: "lamp", Revision: "old", Phase: edge.Running, Bad: f.Revision}}})
 	h.until("that it was given up is kept", func() bool { return len(h.node("hall").Unfit) == 0 })
-	want(t, "spread", h.Spread()["lamp"], edge.Spread{Placed: 1, Connected: 1, Current: 1, GivenUp: 1})
+	want(t, "spread", h.Spread(all)["lamp"], edge.Spread{Placed: 1, Connected: 1, Current: 1, GivenUp: 1})
 }
 
 func TestANodeThatTellsTooMuchFillsNothing(t *testing.T) {
@@ -106,7 +106,7 @@ func TestARefusalIsKeptAndAuditedUntilTheNodeTakesIt(t *testing.T) {
 	m.connect(h)
 	h.until("it is kept", func() bool { return h.node("hall").Refusal != nil })
 	want(t, "reason", h.node("hall").Refusal.Reason, edge.RefusedHeld)
-	want(t, "spread, of which nobody waits for the held one", h.Spread()["lamp"], edge.Spread{Placed: 1, Connected: 1})
+	want(t, "spread, of which nobody waits for the held one", h.Spread(all)["lamp"], edge.Spread{Placed: 1, Connected: 1})
 	if err := h.WaitAt(t.Context(), m.id(), at); code(err) != edge.Conflict || !strings.Contains(err.Error(), "winter") {
 		t.Errorf("WaitAt = %v, want the reason", err)
 	}
@@ -135,7 +135,7 @@ func TestWhereNodesAreOutlivesTheHub(t *testing.T) {
 	if d.Connected || d.At != m.replica.Synced().At || time.Since(d.Seen) > time.Hour {
 		t.Errorf("after a restart the hub knows %+v", d.Node)
 	}
-	want(t, "spread", h.Spread()["lamp"], edge.Spread{Placed: 1, Current: 1})
+	want(t, "spread", h.Spread(all)["lamp"], edge.Spread{Placed: 1, Current: 1})
 }
 
 func TestTheFirstToTryOnIsConnectedAndFits(t *testing.T) {

@@ -109,9 +109,9 @@ func (f *Fleet) wait(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
-// Spread returns how each function is spread over the nodes, by its name. Nodes that are away
-// count as they last said to be.
-func (f *Fleet) Spread() map[string]edge.Spread {
+// Spread returns how each function is spread over the nodes whose labels the selector
+// matches, by its name. Nodes that are away count as they last said to be.
+func (f *Fleet) Spread(where selector.Selector) map[string]edge.Spread {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all := map[string]edge.Spread{}
@@ -124,7 +124,7 @@ func (f *Fleet) Spread() map[string]edge.Spread {
 		now[one.now.Name] = one.now.Revision
 	}
 	for _, n := range f.nodes {
-		if !n.member() {
+		if !n.member() || !where.Matches(labelsOf(&n.is)) {
 			continue
 		}
 		for _, ref := range f.plan.group(n).refs {

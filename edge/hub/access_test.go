@@ -130,6 +130,36 @@ func TestAnOperatorWithAScopeReachesOnlyItsNodes(t *testing.T) {
 		t.Errorf("Deploy to all of its scope = %+v, %v, want one node", moved, err)
 	}
 
+	// What is on no node of it, it does not see, nor its rollouts.
+	placed := client.DeployOptions{Rollout: &edge.RolloutAsk{Selector: "site=west", Stages: []edge.Stage{{Count: 1}}}}
+	if _, err := h.client.Deploy(ctx, function(t, "theirs", "1"), placed); err != nil {
+		t.Fatal(err)
+	}
+	all, err := c.Functions(ctx)
+	if err != nil || slices.ContainsFunc(all, func(s edge.FunctionStatus) bool { return s.Name == "theirs" }) || len(all) != 3 {
+		t.Errorf("Functions = %+v, %v, want its own three", all, err)
+	}
+	_, err = c.Function(ctx, "theirs")
+	wantCode(t, "Function", err, edge.NotFound)
+	_, err = c.History(ctx, "theirs")
+	wantCode(t, "History", err, edge.NotFound)
+	_, err = c.Revision(ctx, "theirs", "1")
+	wantCode(t, "Revision", err, edge.NotFound)
+	_, err = c.Invoke(ctx, "theirs", edge.Invoke{})
+	wantCode(t, "Invoke", err, edge.NotFound)
+	for _, err := range c.Logs(ctx, edge.Query{Function: "theirs"}) {
+		wantCode(t, "Logs", err, edge.NotFound)
+	}
+	of, err := h.client.Rollouts(ctx, "", 0)
+	if err != nil || len(of) != 1 {
+		t.Fatalf("Rollouts = %+v, %v, want one", of, err)
+	}
+	if list, err := c.Rollouts(ctx, "", 0); err != nil || len(list) != 0 {
+		t.Errorf("Rollouts = %+v, %v, want none", list, err)
+	}
+	_, err = c.Rollout(ctx, of[0].ID)
+	wantCode(t, "Rollout", err, edge.NotFound)
+
 	// What is on nodes beyond it, it can look at and not change.
 	h.deploy(t, "ours", "1")
 	_, err = c.Deploy(ctx, function(t, "ours", "2"), client.DeployOptions{})

@@ -118,7 +118,7 @@ func (h *Hub) placed(r *request, name string, ask *edge.RolloutAsk) (where selec
 		return where, err
 	}
 	scope := r.asker().scope
-	if !fresh && selector.And(scope, where).String() != where.String() {
+	if !fresh && !scope.Covers(where) {
 		return where, &edge.Error{Code: edge.Forbidden, Message: fmt.Sprintf("%s is on nodes beyond your scope, %s", name, scope), Hint: "deploy it under another name"}
 	}
 	if ask != nil {
@@ -202,7 +202,7 @@ func (h *Hub) change(r *request, c change) (any, error) {
 	c.in.DryRun = true
 	plan, err := c.record(c.in)
 	if err != nil || dryRun {
-		return h.told(plan), err
+		return h.told(r, plan), err
 	}
 	if c.in.Confirmed, err = h.confirmed(c.impact, c.in.Confirmed); err != nil {
 		return nil, err
@@ -217,7 +217,7 @@ func (h *Hub) change(r *request, c change) (any, error) {
 		return nil, err
 	}
 	h.arrive(ctx, c.first, result.At)
-	answer := h.told(result)
+	answer := h.told(r, result)
 	answer.Untried = untried
 	return answer, nil
 }
@@ -274,9 +274,9 @@ func (h *Hub) arrive(ctx context.Context, at *fleet.Remote, position edge.Positi
 }
 
 // told returns what became of a function, and how far that has got.
-func (h *Hub) told(r ledger.Result) edge.Change {
-	c := r.Change
-	c.Spread = h.Fleet.Spread()[c.Function]
+func (h *Hub) told(r *request, result ledger.Result) edge.Change {
+	c := result.Change
+	c.Spread = h.Fleet.Spread(r.asker().scope)[c.Function]
 	return c
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/ledger"
+	"github.com/sedge-iot/sedge/edge/selector"
 )
 
 func (h *Hub) listFunctions(r *request) (any, error) {
@@ -18,8 +19,11 @@ func (h *Hub) listFunctions(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	named, list := r.URL.Query().Has("node"), []edge.FunctionStatus{}
+	named, list, seen := r.URL.Query().Has("node"), []edge.FunctionStatus{}, h.sight(r)
 	for _, d := range defined {
+		if !seen(d.Function.Name(), d.Selector) {
+			continue
+		}
 		if s, there := tell(d); there || !named {
 			list = append(list, s)
 		}
@@ -28,7 +32,7 @@ func (h *Hub) listFunctions(r *request) (any, error) {
 }
 
 func (h *Hub) getFunction(r *request) (any, error) {
-	d, err := h.definition(r.Context(), r.PathValue("function"))
+	d, err := h.visible(r, r.PathValue("function"))
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +42,7 @@ func (h *Hub) getFunction(r *request) (any, error) {
 	}
 	r.header.Set("ETag", strconv.Quote(string(d.Function.Revision)))
 	status, _ := tell(d)
-	detail := edge.FunctionDetail{Definition: d, Status: status, Spread: h.Fleet.Spread()[d.Function.Name()]}
+	detail := edge.FunctionDetail{Definition: d, Status: status, Spread: h.Fleet.Spread(r.asker().scope)[d.Function.Name()]}
 	last, err := h.Ledger.Rollouts(r.Context(), ledger.RolloutQuery{Function: d.Function.Name(), Limit: 1})
 	if err == nil && len(last) > 0 && !last[0].State.Over() {
 		detail.Rollout = &last[0]
@@ -49,6 +53,9 @@ func (h *Hub) getFunction(r *request) (any, error) {
 func (h *Hub) history(r *request) (any, error) {
 	name := r.PathValue("function")
 	list, err := h.Ledger.History(r.Context(), name)
+	if err == nil {
+		err = h.past(r, name)
+	}
 	if errors.Is(err, ledger.ErrNotFound) {
 		return nil, noFunction(name)
 	}
@@ -61,10 +68,48 @@ func (h *Hub) history(r *request) (any, error) {
 func (h *Hub) revision(r *request) (any, error) {
 	name, revision := r.PathValue("function"), r.PathValue("revision")
 	f, err := h.Ledger.Revision(r.Context(), name, revision)
+	if err == nil {
+		err = h.past(r, name)
+	}
 	if err != nil {
 		return nil, noRevision(err, name, revision)
 	}
 	return f, nil
+}
+
+// past returns an error if who asks may not see what a function was: it is there, and
+// on none of his nodes. What is there no longer is nobody's.
+func (h *Hub) past(r *request, name string) error {
+	_, err := h.visible(r, name)
+	if e, ok := errors.AsType[*edge.Error](err); ok && e.Code == edge.NotFound {
+		if _, there := h.definition(r.Context(), name); there != nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// sight returns what tells whether who asks may see a function: one that is on a node of
+// his scope, or that could be on no other.
+func (h *Hub) sight(r *request) func(name, where string) bool {
+	scope := r.asker().scope
+	if scope.All() {
+		return func(string, string) bool { return true }
+	}
+	spread := h.Fleet.Spread(scope)
+	return func(name, where string) bool {
+		placed, err := selector.Parse(where)
+		return spread[name].Placed > 0 || err == nil && scope.Covers(placed)
+	}
+}
+
+// visible returns a function as the ledger has it, if who asks may see it.
+func (h *Hub) visible(r *request, name string) (edge.Definition, error) {
+	d, err := h.definition(r.Context(), name)
+	if err == nil && !h.sight(r)(name, d.Selector) {
+		return edge.Definition{}, noFunction(name)
+	}
+	return d, err
 }
 
 // definition returns a function as the ledger has it.

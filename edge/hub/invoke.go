@@ -23,7 +23,7 @@ func (h *Hub) invoke(r *request) (any, error) {
 	if len(in.Payload) > maxPayload {
 		return nil, &edge.Error{Code: edge.TooLarge, Message: fmt.Sprintf("the payload is larger than %d MiB", maxPayload>>20)}
 	}
-	d, err := h.definition(r.Context(), r.PathValue("function"))
+	d, err := h.visible(r, r.PathValue("function"))
 	if err != nil {
 		return nil, err
 	}

@@ -18,11 +18,23 @@ func (h *Hub) listRollouts(r *request) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	list, err := h.Ledger.Rollouts(r.Context(), q)
-	if err != nil {
-		return nil, err
+	seen, list := h.sight(r), []edge.Rollout{}
+	for len(list) < q.Limit {
+		page, err := h.Ledger.Rollouts(r.Context(), q)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range page {
+			if len(list) < q.Limit && seen(one.Function, one.Selector) {
+				list = append(list, one)
+			}
+		}
+		if len(page) < q.Limit {
+			break
+		}
+		q.Before = page[len(page)-1].ID
 	}
-	return map[string][]edge.Rollout{"rollouts": append([]edge.Rollout{}, list...)}, nil
+	return map[string][]edge.Rollout{"rollouts": list}, nil
 }
 
 func (h *Hub) getRollout(r *request) (any, error) {
@@ -31,7 +43,13 @@ func (h *Hub) getRollout(r *request) (any, error) {
 		return nil, err
 	}
 	one, err := h.Fleet.Rollout(r.Context(), id)
-	return one, refused(err, "rollout")
+	if err == nil && !h.sight(r)(one.Function, one.Selector) {
+		err = ledger.ErrNotFound
+	}
+	if err != nil {
+		return nil, refused(err, "rollout")
+	}
+	return one, nil
 }
 
 // steer returns a verb that changes how a rollout goes on.

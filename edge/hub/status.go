@@ -107,7 +107,7 @@ var gravity = map[edge.Phase]int{
 // sum sums up what nodes have reported. A function is as it is where it is worst.
 func (h *Hub) sum(r *request, members int) teller {
 	reports := h.Fleet.Reports(r.asker().scope)
-	spread := h.Fleet.Spread()
+	spread := h.Fleet.Spread(r.asker().scope)
 	return func(d edge.Definition) (edge.FunctionStatus, bool) {
 		s := expected(d)
 		name := s.Name

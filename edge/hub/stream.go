@@ -178,7 +178,7 @@ func (h *Hub) query(r *request) (edge.Query, []*fleet.Remote, error) {
 	}
 	node := p.text("node", maxNode)
 	if p.err == nil && q.Function != "" {
-		_, p.err = h.definition(r.Context(), q.Function)
+		_, p.err = h.visible(r, q.Function)
 	}
 	if p.err != nil {
 		return q, nil, p.err

@@ -62,6 +62,10 @@ func And(a, b Selector) Selector {
 	return Selector{labels.NewSelector().Add(of...)}
 }
 
+// Covers reports whether s leaves nothing out that the other matches, as far as their parts
+// show: what only a thought about the values would tell it does not see.
+func (s Selector) Covers(other Selector) bool { return And(s, other).String() == other.String() }
+
 // Matches reports whether the labels are meant.
 func (s Selector) Matches(of map[string]string) bool {
 	return s.of == nil || s.of.Matches(labels.Set(of))
