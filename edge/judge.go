@@ -165,7 +165,7 @@ func (r *Replica) weigh(p *plan, confirmed bool) *Refusal {
 			gone++
 		}
 	}
-	if n := len(r.is.Functions); !confirmed && gone >= guardCount && float64(gone) > guardShare*float64(n) {
+	if n := len(r.is.Functions); !confirmed && TooMuch(gone, n) {
 		return refuse(RefusedEmptying, "it takes away %d of %d functions, and no operator has confirmed that", gone, n)
 	}
 	for _, ref := range p.put {

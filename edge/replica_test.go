@@ -122,7 +122,7 @@ func TestTheGuardCountsFunctionsAndTheirShare(t *testing.T) {
 		confirmed bool
 		refused   bool
 	}{
-		{2, 2, false, false}, {3, 3, false, true}, {3, 3, true, false}, {9, 3, false, true}, {10, 3, false, false}, {11, 4, false, true}, {14, 4, false, false},
+		{1, 1, false, false}, {2, 1, false, false}, {2, 2, false, true}, {2, 2, true, false}, {3, 3, false, true}, {3, 3, true, false}, {9, 3, false, true}, {10, 3, false, false}, {11, 4, false, true}, {14, 4, false, false},
 	} {
 		var names []string
 		for i := range row.has {

@@ -18,11 +18,14 @@ type Impact struct {
 	Worst   string `json:"worst,omitempty"` // the name of the node that loses the largest share
 	Loses   int    `json:"loses,omitempty"` // how many it loses
 	Has     int    `json:"has,omitempty"`   // of how many
-	Confirm bool   `json:"confirm"`         // it takes more than 30 %, and at least 3, of the functions of a node or of the hub: an operator has to confirm that
+	Confirm bool   `json:"confirm"`         // it takes more than 30 %, and at least 3, of the functions of a node or of the hub, or all of several: an operator has to confirm that
 }
 
 // TooMuch reports whether taking away so many of so many functions is to be confirmed by
-// an operator.
+// an operator: all there are, but for a single one, or too large a share.
 func TooMuch(removed, of int) bool {
+	if removed == of {
+		return removed > 1
+	}
 	return removed >= guardCount && float64(removed) > guardShare*float64(of)
 }

@@ -51,6 +51,26 @@ func TestTheImpactOfAChangeIsToldBeforeItIsMade(t *testing.T) {
 	}
 }
 
+func TestAllOfALabelGoesOnlyIfThatIsConfirmed(t *testing.T) {
+	h := newHub(t)
+	for name, site := range map[string]string{"lamp": "yard", "bell": "yard", "pump": "shed"} {
+		h.deploy(function(t, name, "1", map[string]string{"site": site}))
+	}
+	yard, _ := h.joined("yard", map[string]string{"site": "yard"})
+	shed, _ := h.joined("shed", map[string]string{"site": "shed"})
+	h.inStep(yard, h.position())
+	h.inStep(shed, h.position())
+	want(t, "impact of a label that goes", h.Impact(fleet.Change{Node: yard.id()}), edge.Impact{Nodes: 1, Removed: 2, Worst: "yard", Loses: 2, Has: 2, Confirm: true})
+	want(t, "impact of one with a single function", h.Impact(fleet.Change{Node: shed.id()}), edge.Impact{Nodes: 1, Removed: 1, Worst: "shed", Loses: 1, Has: 1})
+	if _, err := h.ledger.SetLabels(yard.id(), nil, false, ada); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WaitAt(t.Context(), yard.id(), h.position()); code(err) != edge.Conflict || !strings.Contains(err.Error(), "2 of 2") {
+		t.Errorf("WaitAt = %v, want that the node refuses", err)
+	}
+	want(t, "functions that the node has kept", len(yard.has), 2)
+}
+
 func TestANodeLosesMuchOnlyByWhatWasConfirmed(t *testing.T) {
 	h := newHub(t)
 	h.ten()
