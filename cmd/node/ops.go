@@ -53,9 +53,7 @@ func (n *Node) version(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, edge.Version{Version: settings.Version(), Go: runtime.Version(), Node: n.options.Name})
 }
 
-// Checks returns what is to be told of the node. A broken file of settings leaves the
-// node ready, for it works; but somebody should see to it before the next start. That
-// the hub is away leaves it ready too.
+// Checks returns what is to be told of the node. That the hub is away leaves it ready.
 func (n *Node) Checks() []edge.Check {
 	list := n.Agent.Checks()
 	switch {
@@ -64,14 +62,7 @@ func (n *Node) Checks() []edge.Check {
 	case n.stray != nil:
 		list = append(list, edge.Check{Name: "hub", OK: true, Why: "the node runs without its hub: " + n.stray.Error()})
 	}
-	if n.options.Config == nil || n.options.Config.Path == "" {
-		return list
-	}
-	c := edge.Check{Name: "config", OK: true}
-	if fault := n.options.Config.Fault; fault != nil {
-		c.Why = "the last good one is used, for " + n.options.Config.Path + " is broken: " + fault.Error()
-	}
-	return append(list, c)
+	return append(list, n.options.Config.Checks()...)
 }
 
 // Metrics returns a handler that tells the metrics of the node, of its process, and of
@@ -85,11 +76,5 @@ func (n *Node) Metrics(beside ...prometheus.Collector) http.Handler {
 		o := prometheus.GaugeOpts{Name: "sedge_pool_ready", Help: "Pods of the warm pool that wait for a function."}
 		all = append(all, prometheus.NewGaugeFunc(o, func() float64 { return float64(n.pods.Warm()) }))
 	}
-	config := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "sedge_config_fault", Help: "1 if the file of settings is broken and its last good copy is used.",
-	})
-	if n.options.Config != nil && n.options.Config.Fault != nil {
-		config.Set(1)
-	}
-	return service.Metrics(append(all, config)...)
+	return service.Metrics(append(all, n.options.Config.Metric())...)
 }

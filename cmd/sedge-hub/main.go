@@ -73,8 +73,7 @@ func run(ctx context.Context, args []string) error {
 	if err := settings.FromEnvironment(flags, os.LookupEnv); err != nil {
 		return err
 	}
-	file, err := service.ReadConfig(config, o.dataDir, flags)
-	if err != nil {
+	if o.config, err = service.ReadConfig(config, o.dataDir, flags); err != nil {
 		return err
 	}
 	lg, text, err := o.log.New(os.Stderr)
@@ -90,7 +89,7 @@ func run(ctx context.Context, args []string) error {
 	} else {
 		lg.Info("sedge-hub is up", "version", settings.Version(), "url", p.url(), "data", o.dataDir, "token", p.tokenFile)
 	}
-	file.Keep(lg)
+	o.config.Keep(lg)
 	service.Notify("READY=1")
 	defer service.Notify("STOPPING=1")
 	return p.Run(ctx)

@@ -44,6 +44,7 @@ type options struct {
 	replica   string
 	cert, key string
 	log       service.Log
+	config    *service.ConfigFile
 }
 
 func (o *options) addFlags(f *pflag.FlagSet) {
@@ -111,7 +112,7 @@ func open(o options, lg *slog.Logger) (_ *program, err error) {
 	p.fleet = fleet.New(of)
 	p.hub, err = hub.New(hub.Config{
 		Ledger: p.ledger, Fleet: p.fleet, Hosts: p.hosts, CA: pin,
-		Version: settings.Version(), TokenFile: p.tokenFile, Metrics: service.Metrics(p.fleet), Logger: lg.With("part", "hub"),
+		Version: settings.Version(), TokenFile: p.tokenFile, Metrics: service.Metrics(p.fleet, o.config.Metric()), Checks: o.config.Checks, Logger: lg.With("part", "hub"),
 	})
 	return p, err
 }
@@ -207,9 +208,6 @@ func (p *program) Run(ctx context.Context) error {
 	g.Go(func() error { return p.fleet.Run(links) })
 	g.Go(func() error {
 		defer stop()
-		if p.fleet.Ready(ctx) != nil { // who dials meanwhile waits that long, rather than to be sent away
-			return nil
-		}
 		return p.hub.Serve(ctx, p.listener)
 	})
 	return errors.Join(g.Wait(), p.close())

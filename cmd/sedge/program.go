@@ -228,13 +228,7 @@ func (p *program) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	g.Go(func() error {
-		defer stop()
-		if p.fleet.Ready(ctx) != nil { // the node dials at once, and would be sent away
-			return nil
-		}
-		return ended("hub", p.hub.Serve(ctx, p.api))
-	})
+	g.Go(func() error { defer stop(); return ended("hub", p.hub.Serve(ctx, p.api)) })
 	g.Go(func() error { return ended("fleet", p.fleet.Run(rest)) })
 	g.Go(func() error { return ended("agent", p.node.Run(rest)) })
 	return errors.Join(g.Wait(), p.close())

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/goccy/go-yaml"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"github.com/sedge-iot/sedge/cmd/settings"
@@ -95,4 +96,28 @@ func (c *ConfigFile) Keep(lg *slog.Logger) {
 	if err := keys.Write(c.good, c.data); err != nil {
 		lg.Warn("config file could not be copied for the case that it breaks", "err", err)
 	}
+}
+
+// Checks returns what is to be told of the file, if there is one. A broken one leaves the
+// program ready, for it works; but somebody should see to it before the next start.
+func (c *ConfigFile) Checks() []edge.Check {
+	if c == nil || c.Path == "" {
+		return nil
+	}
+	is := edge.Check{Name: "config", OK: true}
+	if c.Fault != nil {
+		is.Why = "the last good one is used, for " + c.Path + " is broken: " + c.Fault.Error()
+	}
+	return []edge.Check{is}
+}
+
+// Metric returns a metric that says whether the file is broken.
+func (c *ConfigFile) Metric() prometheus.Collector {
+	m := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "sedge_config_fault", Help: "1 if the file of settings is broken and its last good copy is used.",
+	})
+	if c != nil && c.Fault != nil {
+		m.Set(1)
+	}
+	return m
 }

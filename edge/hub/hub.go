@@ -81,12 +81,18 @@ func New(cfg Config) (*Hub, error) {
 	return h, nil
 }
 
-// Serve answers on ln, which it closes, and returns nil once ctx is done and what was
-// under way has ended. Nodes are served on it too, at [link.Path].
+// Serve answers on ln, which it closes, once the fleet knows its nodes: one that is not known
+// yet must not be taken for one that there is not, nor a change for one that takes nothing away. It
+// returns nil once ctx is done and what was under way has ended. Nodes are served on it
+// too, at [link.Path].
 func (h *Hub) Serve(ctx context.Context, ln net.Listener) error {
 	if a, ok := ln.Addr().(*net.TCPAddr); len(h.Hosts) == 0 && (!ok || !a.IP.IsLoopback()) {
 		ln.Close()
 		return fmt.Errorf("serve API: %s is not a loopback address, and the API is for this machine only", ln.Addr())
+	}
+	if h.Fleet.Ready(ctx) != nil {
+		ln.Close() // nobody has been answered
+		return nil
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	// What is under way when ctx ends is finished, but streams are cut.

@@ -32,6 +32,10 @@ func (h *Hub) metrics(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, noPath(r))
 		return
 	}
+	if who, ok := r.Context().Value(askerKey{}).(asker); ok && !who.scope.All() {
+		h.refuse(w, r, &edge.Error{Code: edge.Forbidden, Message: "metrics are of the whole fleet, and " + who.Name + " has a scope"})
+		return
+	}
 	h.Metrics.ServeHTTP(w, r)
 }
 

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/pprof"
@@ -155,25 +154,9 @@ func (h *Hub) dispatch(routes map[string]route) http.HandlerFunc {
 				h.refuse(w, r, err)
 				return
 			}
-			if err := h.awake(r.Context()); err != nil {
-				h.refuse(w, r, err)
-				return
-			}
 		}
 		to.serve(w, r)
 	}
-}
-
-// awake waits until the fleet knows its nodes: for a moment after the hub's start. A node
-// that is not known yet must not be taken for one that there is not, nor a change for
-// one that takes nothing away.
-func (h *Hub) awake(ctx context.Context) error {
-	ctx, stop := context.WithTimeout(ctx, statusTime)
-	defer stop()
-	if h.Fleet.Ready(ctx) != nil {
-		return &edge.Error{Code: edge.Unavailable, Message: "the hub has only just started", Hint: "try again"}
-	}
-	return nil
 }
 
 // noPath is the error for a path that the API has not.
