@@ -116,6 +116,7 @@ func (a *Agent) handOver() {
 		wg.Go(func() { f.handOver(patience, last) })
 	}
 	wg.Wait()
+	a.cluster.load.await(last) // what has ended is acknowledged a moment later
 }
 
 // handOver leaves what waits in shared lanes to the next node, lets what runs

@@ -11,7 +11,10 @@ import (
 )
 
 // A load is what was heard and is not acknowledged.
-type load struct{ messages, bytes atomic.Int64 }
+type load struct {
+	messages, bytes atomic.Int64
+	none            chan struct{} // holds a token when there may be none left; nil: nobody waits for that
+}
 
 // What of it may be in memory, bytes: above the first, what comes is stored at
 // once; above the second, hearing is paused.
@@ -21,8 +24,25 @@ const (
 )
 
 func (l *load) add(messages int64, bytes int) {
-	l.messages.Add(messages)
 	l.bytes.Add(int64(bytes))
+	if l.messages.Add(messages) > 0 {
+		return
+	}
+	select {
+	case l.none <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until all is acknowledged or abandoned, or ctx is done.
+func (l *load) await(ctx context.Context) {
+	for l.messages.Load() > 0 {
+		select {
+		case <-l.none:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // pressing reports whether so much is unacknowledged that what runs is stored too.

@@ -18,6 +18,7 @@ type ear struct {
 
 func newEar(a *Agent, bus Bus, shared bool) *ear {
 	e := &ear{a: a, bus: bus, shared: shared, valve: newValve(bus)}
+	e.load.none = make(chan struct{}, 1)
 	e.routes.Store(&routes{})
 	return e
 }

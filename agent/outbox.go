@@ -11,8 +11,10 @@ import (
 	"github.com/sedge-iot/sedge/functions"
 )
 
-// maxLosses is how often a connection may end on a publish before it is given up.
-const maxLosses = 3
+// maxLosses is how often a connection may end on a publish before it is given up: a broker
+// that takes offence at one ends it each time, and a link that is bad, or a broker that is
+// started again, ends it hardly so often before it has confirmed the oldest.
+const maxLosses = 8
 
 // repeatAfter is how long a publish that was not confirmed waits to be repeated.
 const repeatAfter = 500 * time.Millisecond

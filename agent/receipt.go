@@ -48,12 +48,12 @@ func (r *receipt) settle() {
 	if r == nil || r.left.Add(-1) != 0 {
 		return
 	}
-	if r.load != nil {
-		r.load.add(-1, -r.size)
-	}
 	void := r.void.Load()
 	if r.ack != nil && !void {
 		r.ack.Ack()
+	}
+	if r.load != nil {
+		r.load.add(-1, -r.size)
 	}
 	for b := r.next(); b != nil; b = r.next() {
 		if void {

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -127,14 +126,8 @@ func (b *board) processes(wanted func(args []string) bool) (pids []int) {
 		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && wanted(strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")) {
 			pids = append(pids, pid)
 		}
-		lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is well formed
-		for _, list := range lists {
-			text, _ := os.ReadFile(list) // the thread may be gone
-			for _, child := range strings.Fields(string(text)) {
-				if n, err := strconv.Atoi(child); err == nil {
-					walk(n)
-				}
-			}
+		for _, child := range children(strconv.Itoa(pid)) {
+			walk(child)
 		}
 	}
 	walk(b.pid)

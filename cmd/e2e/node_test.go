@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -223,25 +224,17 @@ func (n *node) clean(t *testing.T, c *client.Client) {
 			t.Errorf("%s did not do all that it took: %+v, %d dead letters", f.Name, c, f.Dead)
 		}
 	}
+	dead, err := c.Dead(t.Context(), edge.Query{Last: 10})
+	for _, d := range dead {
+		t.Errorf("a dead letter of %s, after %d attempts: %s %s: %v (%v)", d.Function, d.Attempts, d.Event.Topic, d.Event.Payload, d.Failure.Message, err)
+	}
 }
 
 // awaitNoOrphans waits until no worker of a killed node is left.
 func awaitNoOrphans(t *testing.T) {
 	t.Helper()
 	await(t, "the workers of killed nodes to end", func() error {
-		lists, err := filepath.Glob("/proc/self/task/*/children")
-		if err != nil {
-			return err
-		}
-		var alive []string
-		for _, list := range lists {
-			text, _ := os.ReadFile(list) // the thread may be gone
-			for _, pid := range strings.Fields(string(text)) {
-				if orphan(pid) {
-					alive = append(alive, pid)
-				}
-			}
-		}
+		alive := slices.DeleteFunc(children("self"), func(pid int) bool { return !orphan(pid) })
 		if len(alive) > 0 {
 			return fmt.Errorf("processes %v are alive", alive)
 		}
@@ -249,19 +242,29 @@ func awaitNoOrphans(t *testing.T) {
 	})
 }
 
+// children returns the children of a process, a number or self.
+func children(of string) (pids []int) {
+	lists, _ := filepath.Glob("/proc/" + of + "/task/*/children") // the pattern is well formed
+	for _, list := range lists {
+		text, _ := os.ReadFile(list) // the thread may be gone
+		for _, child := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(child); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
 // orphan reports whether our child is a worker of a node that is gone; one that
 // has ended is buried.
-func orphan(pid string) bool {
-	name, err := os.ReadFile("/proc/" + pid + "/comm")
+func orphan(pid int) bool {
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil || !strings.HasPrefix(string(name), "sedge") {
 		return false
 	}
-	number, err := strconv.Atoi(pid)
-	if err != nil {
-		return false
-	}
-	dead, err := unix.Wait4(number, nil, unix.WNOHANG, nil)
-	return err == nil && dead != number
+	dead, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
+	return err == nil && dead != pid
 }
 
 // await polls until ready returns nil, and fails the test when it takes too long.
