@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -204,6 +205,13 @@ func TestAClusterRunsEachEventOnceThoughItsRunnersDie(t *testing.T) {
 	c := newCluster(t)
 	killed := 0
 	v := c.under(t, 4, func(int) {
+		before := c.oracle.heard("echo")
+		await(t, "the leader's runner to work", func() error { // one that is being started would be as one that cannot be
+			if c.oracle.heard("echo") == before {
+				return errors.New("it does not")
+			}
+			return nil
+		})
 		for _, runner := range children(strconv.Itoa(c.members[c.leader].cmd.Process.Pid)) {
 			if unix.Kill(runner, unix.SIGKILL) == nil { // else it has ended by itself
 				killed++
