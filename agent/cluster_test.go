@@ -136,6 +136,65 @@ func TestOnceForTheClusterIsHeardAndPublishedAsTheCluster(t *testing.T) {
 	})
 }
 
+// handingOver has the node lose the lease while what it did for it is not acknowledged yet: that
+// ends once slow is closed. The channel is closed when the node has let go.
+func (p *pair) handingOver(slow <-chan struct{}) (acked, left <-chan struct{}) {
+	p.t.Helper()
+	run, done := make(chan struct{}), make(chan struct{})
+	p.deploy("once", onceIn, func(inv functions.Invocation, r functions.Run) functions.Outcome { <-run; return publishes(inv, r) })
+	m := p.cluster.saying("in/a", "1")
+	m.Message.Ack = acknowledge(func() { <-slow; close(done) })
+	p.cluster.hear(m.Message)
+	close(run)
+	synctest.Wait()
+	p.sent("out/a=1")
+	left = p.lease.expire()
+	synctest.Wait()
+	return done, left
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestTheLeaseIsKeptUntilWhatEndedIsAcknowledged(t *testing.T) {
+	clustered(t, func(t *testing.T, p *pair) {
+		slow := make(chan struct{})
+		acked, left := p.handingOver(slow)
+		if closed(left) {
+			t.Error("the node has let go of the lease before what it did was acknowledged")
+		}
+		close(slow)
+		<-left
+		if !closed(acked) {
+			t.Error("it was never acknowledged")
+		}
+	})
+}
+
+func TestWhatComesAgainAsTheLeaseGoesIsLeftToTheNextNode(t *testing.T) {
+	clustered(t, func(t *testing.T, p *pair) {
+		slow := make(chan struct{})
+		_, left := p.handingOver(slow)
+		again := p.cluster.repeat(p.cluster.saying("in/b", "2"))
+		close(slow)
+		<-left
+		p.lease.win()
+		synctest.Wait()
+		p.cluster.say("in/b", "3")
+		pass(time.Second)
+		p.sent("out/a=1", "out/b=3")
+		if again.acked() {
+			t.Error("it is acknowledged, though it ran nowhere")
+		}
+	})
+}
+
 func TestWhatFailsForTheClusterWaitsInMemoryAndIsNotAcknowledged(t *testing.T) {
 	clustered(t, func(t *testing.T, p *pair) {
 		var ok atomic.Bool
