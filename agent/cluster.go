@@ -74,14 +74,11 @@ func (a *Agent) lead(ctx context.Context) {
 		a.Logger.Error("the cluster's bus ended", "err", err)
 		bus <- nil
 	}
-	a.cluster.deafen(func() { a.leads.Store(false) })
+	a.leads.Store(false)
 	a.handOver()
 	stop()
 	if err := <-bus; err != nil {
 		a.Logger.Error("the cluster's bus ended badly", "err", err)
-	}
-	for _, f := range a.all() { // what came again meanwhile is the next node's, too
-		f.leaveAll()
 	}
 	a.Logger.Info("this node leads the cluster no longer")
 }
@@ -132,14 +129,9 @@ func (f *function) handOver(patience, last context.Context) {
 	f.await(patience, quiet)
 	f.interrupt()
 	f.await(last, quiet)
-	f.leaveAll()
-}
-
-// leaveAll leaves to the next node whatever is in shared lanes.
-func (f *function) leaveAll() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.leaveLocked(func(*delivery) bool { return true })
+	f.mu.Unlock()
 }
 
 // interrupt closes the runners if one of them runs something of a shared lane.

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"sync"
 	"sync/atomic"
 )
 
@@ -15,7 +14,6 @@ type ear struct {
 	routes atomic.Pointer[routes]
 	load   load
 	valve  *valve
-	taking sync.RWMutex // held for reading while a message is taken, see deafen
 }
 
 func newEar(a *Agent, bus Bus, shared bool) *ear {
@@ -32,14 +30,6 @@ func (e *ear) deaf() bool {
 		return !e.a.leads.Load()
 	}
 	return e.a.ending.Load()
-}
-
-// deafen does what makes the ear deaf. When it returns nothing is being taken any more, but
-// what comes again and may have been done.
-func (e *ear) deafen(do func()) {
-	e.taking.Lock()
-	defer e.taking.Unlock()
-	do()
 }
 
 // crowded reports whether hearing has to pause. What the node may store can grow

@@ -122,8 +122,6 @@ func (h *hearing) scope(ev *devices.Event, payload bool) (functions.Scope, *func
 // hear takes one message from the bus. It never blocks: what cannot run now
 // waits in its lane, and what waits too long goes to the inbox.
 func (e *ear) hear(m devices.Message) {
-	e.taking.RLock()
-	defer e.taking.RUnlock()
 	if e.deaf() && !m.Dup {
 		return // it is not acknowledged, and will come again
 	}

@@ -296,15 +296,37 @@ func (w *wire) fail(cause error) {
 }
 
 // Close is for paho, which on its own account closes only a connection on which
-// a ping was not answered.
+// a ping was not answered, and otherwise after its goodbye.
 func (w *wire) Close() error {
-	w.close(errSilent)
+	w.finish()
+	w.linger()
+	w.fail(errSilent)
 	return nil
 }
 
-// close sends what has gathered, if the network takes it within closeTimeout,
-// and ends the connection.
+// linger waits until the broker has closed the connection as well, but not for long. One
+// that is closed while something in it is unread is reset, and then the broker may never
+// read the last that was sent: acknowledgements.
+func (w *wire) linger() {
+	if half, ok := w.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	late := time.NewTimer(closeTimeout)
+	defer late.Stop()
+	select {
+	case <-w.ended:
+	case <-late.C:
+	}
+}
+
+// close sends what has gathered and ends the connection.
 func (w *wire) close(cause error) {
+	w.finish()
+	w.fail(cause)
+}
+
+// finish sends what has gathered, if the network takes it within closeTimeout.
+func (w *wire) finish() {
 	w.mu.Lock()
 	if !w.closing {
 		w.closing = true
@@ -314,7 +336,6 @@ func (w *wire) close(cause error) {
 	w.unhalted.Broadcast()
 	w.mu.Unlock()
 	<-w.flushed
-	w.fail(cause)
 }
 
 // why returns what ended the connection, or nil.

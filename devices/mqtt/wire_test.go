@@ -52,6 +52,51 @@ func TestWhatGathersGoesOutInOnePiece(t *testing.T) {
 	}
 }
 
+// dialled returns both ends of a connection over the loopback.
+func dialled(t *testing.T) (near, far net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if near, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if far, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close(); far.Close() })
+	return near, far
+}
+
+func TestTheLastAcknowledgementArrivesThoughMuchIsUnread(t *testing.T) {
+	near, far := dialled(t)
+	greeted := make(chan struct{})
+	w := newWire(near, 4096, func(bool) { close(greeted) }, func(devices.Message) {})
+	go io.Copy(io.Discard, w) // reads as paho does, until the connection ends
+	message := []byte{0x30, 103, 0, 1, 'a', 102: 'x', 104: 'x'}
+	if _, err := far.Write([]byte{0x20, 2, 0, 0}); err != nil {
+		t.Fatal(err)
+	}
+	<-greeted
+	w.halt(true)
+	if _, err := far.Write(bytes.Repeat(message, 2000)); err != nil {
+		t.Fatal(err)
+	}
+	(&ack{w, 7, 1}).Ack()
+	closed := make(chan error)
+	go func() { closed <- w.Close() }() // awaited below
+	got, err := io.ReadAll(far)
+	if want := []byte{0x40, 2, 0, 7}; err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the broker reads %x, %v; want %x and the end", got, err, want)
+	}
+	far.Close()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPublishingTooMuchIsRefusedNotAwaited(t *testing.T) {
 	w, _, _ := stuckWire(t)
 	outcomes := map[error]int{}
