@@ -25,6 +25,8 @@ const (
 	typeUnsuback = 11
 	typePingreq  = 12
 	typePingresp = 13
+
+	typeDisconnect = 14
 )
 
 // sample is how much of a payload is kept, in bytes, when its packet is over

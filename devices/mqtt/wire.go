@@ -48,10 +48,11 @@ type wire struct {
 	unconfirmed map[uint16]func(error)
 	lastID      uint16
 	closing     bool
+	parting     bool      // paho has said goodbye
 	cause       error     // why the connection ended, or nil
 	halted      bool      // nothing is read
 	pinged      bool      // meanwhile paho asked whether the broker is there
-	unhalted    sync.Cond // one of the four above has changed
+	unhalted    sync.Cond // one of closing, cause, halted and pinged has changed
 
 	flushed  chan struct{} // closed when nothing more will be written
 	ended    chan struct{} // closed when nothing more will be read
@@ -192,6 +193,7 @@ func (w *wire) Write(packet []byte) (int, error) {
 		w.pinged = true
 		w.unhalted.Broadcast()
 	}
+	w.parting = w.parting || packet[0]>>4 == typeDisconnect
 	w.unwritten = append(w.unwritten, packet...)
 	w.more.Signal()
 	return len(packet), nil
@@ -299,7 +301,12 @@ func (w *wire) fail(cause error) {
 // a ping was not answered, and otherwise after its goodbye.
 func (w *wire) Close() error {
 	w.finish()
-	w.linger()
+	w.mu.Lock()
+	parting := w.parting
+	w.mu.Unlock()
+	if parting {
+		w.linger()
+	}
 	w.fail(errSilent)
 	return nil
 }

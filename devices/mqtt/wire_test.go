@@ -85,10 +85,11 @@ func TestTheLastAcknowledgementArrivesThoughMuchIsUnread(t *testing.T) {
 		t.Fatal(err)
 	}
 	(&ack{w, 7, 1}).Ack()
+	w.Write([]byte{typeDisconnect << 4, 0})
 	closed := make(chan error)
 	go func() { closed <- w.Close() }() // awaited below
 	got, err := io.ReadAll(far)
-	if want := []byte{0x40, 2, 0, 7}; err != nil || !bytes.Equal(got, want) {
+	if want := []byte{0x40, 2, 0, 7, 0xe0, 0}; err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the broker reads %x, %v; want %x and the end", got, err, want)
 	}
 	far.Close()
