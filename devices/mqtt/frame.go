@@ -15,17 +15,16 @@ import (
 // The control packets of MQTT 3.1.1 that concern us, by the upper half of
 // their first byte.
 const (
-	typeConnack  = 2
-	typePublish  = 3
-	typePuback   = 4
-	typePubrec   = 5
-	typePubrel   = 6
-	typePubcomp  = 7
-	typeSuback   = 9
-	typeUnsuback = 11
-	typePingreq  = 12
-	typePingresp = 13
-
+	typeConnack    = 2
+	typePublish    = 3
+	typePuback     = 4
+	typePubrec     = 5
+	typePubrel     = 6
+	typePubcomp    = 7
+	typeSuback     = 9
+	typeUnsuback   = 11
+	typePingreq    = 12
+	typePingresp   = 13
 	typeDisconnect = 14
 )
 
