@@ -14,7 +14,8 @@ import (
 // end and to call [Slots.Restart].
 var ErrRestart = errors.New("another version is to run")
 
-// lookTime is how often the health of a version on trial is looked at.
+// lookTime is how often the health of a version on trial is looked at, unless it is to be
+// healthy for less.
 const lookTime = 5 * time.Second
 
 // Health says of each thing that a program has to do with, such as its broker, its hub
@@ -56,7 +57,7 @@ func (s *Slots) Run(ctx context.Context, health func() Health) error {
 	if !trial {
 		return s.wait(ctx, nil)
 	}
-	tick := time.NewTicker(lookTime)
+	tick := time.NewTicker(min(lookTime, max(settle, time.Millisecond)))
 	defer tick.Stop()
 	begun := time.Now()
 	var well time.Time // since when nothing is lacking, or zero
