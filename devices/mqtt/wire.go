@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sedge-iot/sedge/devices"
@@ -20,6 +21,7 @@ const (
 const (
 	writeTimeout = 10 * time.Second // for the network to take what is written
 	closeTimeout = time.Second      // for the same, once the connection is to close
+	whyTimeout   = 200 * time.Millisecond // for the broker to say why it has closed the connection
 )
 
 // What ends a connection besides the network.
@@ -246,12 +248,27 @@ func (w *wire) flush() {
 			done(lostIf(err))
 		}
 		if err != nil {
+			w.hearWhy(err)
 			w.fail(err)
 			return
 		}
 		if spare = batch[:0]; cap(spare) > 64<<10 {
 			spare = nil // grew in a burst
 		}
+	}
+}
+
+// hearWhy gives a broker that has closed the connection a moment to have said why: it refuses
+// a certificate, and what we wrote meanwhile fails.
+func (w *wire) hearWhy(err error) {
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+		return
+	}
+	late := time.NewTimer(whyTimeout)
+	defer late.Stop()
+	select {
+	case <-w.ended:
+	case <-late.C:
 	}
 }
 
