@@ -19,8 +19,8 @@ const (
 )
 
 const (
-	writeTimeout = 10 * time.Second // for the network to take what is written
-	closeTimeout = time.Second      // for the same, once the connection is to close
+	writeTimeout = 10 * time.Second       // for the network to take what is written
+	closeTimeout = time.Second            // for the same, once the connection is to close
 	whyTimeout   = 200 * time.Millisecond // for the broker to say why it has closed the connection
 )
 
