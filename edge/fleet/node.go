@@ -72,6 +72,15 @@ func (n *node) inStep() bool {
 	return n.set != nil && n.is.At.Epoch == n.set.At().Epoch && n.is.At.Digest == n.set.At().Digest
 }
 
+// before reports whether the node is where s leads, or was never led as far: no step goes
+// backward.
+func (n *node) before(s *edge.Set) bool {
+	earlier := func(p edge.Position) bool {
+		return p == s.At() || p.Epoch != s.At().Epoch || p.Revision < s.At().Revision
+	}
+	return earlier(n.is.At) && (n.set == nil || earlier(n.set.At()))
+}
+
 // now returns the node as it is now.
 func (n *node) now() edge.Node {
 	is := n.is

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,6 +28,13 @@ type plan struct {
 	sinceOf map[string]int64  // the same, by node, where it is a later one
 	matches map[string]match  // by labels, as text
 	groups  map[string]*group // by what each place comes to
+	former  map[end]*edge.Set // of earlier plans, that lead to what this one says too
+}
+
+// An end is what a set leads to, and how.
+type end struct {
+	digest    string
+	confirmed bool // an operator knows what is lost on the way
 }
 
 // A place is a function and where it is to run.
@@ -57,15 +65,16 @@ type match struct {
 
 // A group is what the nodes run that run the same.
 type group struct {
-	refs []edge.Ref
-	sets map[bool]*edge.Set // by whether an operator knows what their nodes lose on the way
+	refs   []edge.Ref
+	digest string             // of the refs
+	sets   map[bool]*edge.Set // by whether an operator knows what their nodes lose on the way
 }
 
 // A looker gives the card of a revision of a function.
 type looker func(name string, revision functions.Revision) (card, error)
 
-// newPlan makes a plan of what the ledger says.
-func newPlan(l ledger.Plan, look looker) (*plan, error) {
+// newPlan makes a plan of what the ledger says, after the one before, which may be nil.
+func newPlan(l ledger.Plan, before *plan, look looker) (*plan, error) {
 	p := &plan{
 		at: l.At, purged: map[string]int64{}, givenUp: l.GivenUp, since: l.Removals.Since,
 		sinceOf: map[string]int64{}, matches: map[string]match{}, groups: map[string]*group{},
@@ -90,6 +99,9 @@ func newPlan(l ledger.Plan, look looker) (*plan, error) {
 		default:
 			p.sinceOf[r.Node] = r.Position
 		}
+	}
+	if before != nil {
+		p.follow(before)
 	}
 	return p, nil
 }
@@ -207,7 +219,8 @@ func (p *plan) grouped(list []choice) *group {
 	}
 	g := p.groups[string(key)]
 	if g == nil {
-		g = &group{refs: p.refs(list), sets: map[bool]*edge.Set{}}
+		refs := p.refs(list)
+		g = &group{refs: refs, digest: edge.Digest(refs), sets: map[bool]*edge.Set{}}
 		p.groups[string(key)] = g
 	}
 	return g
@@ -234,10 +247,31 @@ func (p *plan) group(n *node) *group {
 	return p.grouped(p.choices(m, &n.is))
 }
 
+// follow has the plan go on with the sets of the one before, where they say the same. So
+// nodes that come one by one, each of which moves the ledger, are all at one
+// position, from which one message leads them on.
+func (p *plan) follow(before *plan) {
+	if before.at.Epoch != p.at.Epoch || !maps.Equal(before.purged, p.purged) || !slices.Equal(before.givenUp, p.givenUp) {
+		return
+	}
+	p.former = map[end]*edge.Set{}
+	for _, g := range before.groups {
+		for _, confirmed := range []bool{false, true} {
+			e := end{g.digest, confirmed}
+			if s := cmp.Or(before.former[e], g.sets[confirmed]); s != nil {
+				p.former[e] = s
+			}
+		}
+	}
+}
+
 // set returns the set of a node that is where n.is.At says. What its way there takes
 // away is confirmed if an operator knew of everything that was taken away since.
 func (p *plan) set(n *node) (*edge.Set, error) {
 	g, confirmed := p.group(n), p.confirmed(n)
+	if s := p.former[end{g.digest, confirmed}]; s != nil && n.before(s) {
+		return s, nil
+	}
 	if s := g.sets[confirmed]; s != nil {
 		return s, nil
 	}

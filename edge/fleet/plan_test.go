@@ -27,7 +27,7 @@ func planned(t testing.TB, at int64, count int, hosts bool, change func(*ledger.
 	if change != nil {
 		change(&l)
 	}
-	p, err := newPlan(l, func(name string, _ functions.Revision) (card, error) {
+	p, err := newPlan(l, nil, func(name string, _ functions.Revision) (card, error) {
 		if hosts && name == "f000" {
 			return card{at: functions.Placement{Nodes: map[string]string{functions.HostLabel: "node-7"}}}, nil
 		}

@@ -59,10 +59,11 @@ func (f *Fleet) refresh(ctx context.Context) error {
 	next := f.plan // written by nobody else
 	if read.At == was {
 		f.renew(read)
-	} else if next, err = newPlan(read, func(name string, revision functions.Revision) (card, error) {
-		return f.library.look(ctx, name, revision)
-	}); err != nil {
-		return err
+	} else {
+		look := func(name string, revision functions.Revision) (card, error) { return f.library.look(ctx, name, revision) }
+		if next, err = newPlan(read, f.plan, look); err != nil {
+			return err
+		}
 	}
 	f.library.keep(next)
 	for _, s := range f.put(next, read.Nodes) {

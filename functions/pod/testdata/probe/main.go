@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -89,6 +90,7 @@ func say(err error) string {
 
 // swarm starts up to n processes, and returns why not all could be.
 func swarm(n int) string {
+	raise(16)
 	var all []*exec.Cmd
 	defer func() {
 		for _, c := range all {
@@ -104,6 +106,18 @@ func swarm(n int) string {
 		all = append(all, c)
 	}
 	return ""
+}
+
+// raise makes n threads for Go's runtime to have at hand: it ends the program if it
+// needs one where no more can be.
+func raise(n int) {
+	var busy sync.WaitGroup
+	for range n {
+		busy.Go(func() {
+			unix.Nanosleep(&unix.Timespec{Nsec: int64(100 * time.Millisecond)}, nil)
+		})
+	}
+	busy.Wait()
 }
 
 // spin works for so long and returns how often the kernel held it up meanwhile.
