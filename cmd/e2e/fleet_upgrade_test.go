@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -203,9 +204,13 @@ func (h *home) cutPower(t *testing.T, pis []*watched) {
 		}
 		return err
 	})
-	for _, p := range pis {
-		if n, err := h.client.Node(t.Context(), p.name); err == nil && n.ID == first && n.Program != nil && n.Program.Version != "v1.1.0" {
-			p.cut()
-		}
+	n, err := h.client.Node(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
 	}
+	i := slices.IndexFunc(pis, func(p *watched) bool { return p.name == n.Name })
+	if i < 0 {
+		t.Fatalf("the upgrade has reached %s first, which is none of those that were started", n.Name)
+	}
+	pis[i].cut()
 }

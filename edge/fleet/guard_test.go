@@ -51,7 +51,7 @@ func TestTheImpactOfAChangeIsToldBeforeItIsMade(t *testing.T) {
 	}
 }
 
-func TestAllOfALabelGoesOnlyIfThatIsConfirmed(t *testing.T) {
+func TestANodeLosesAllByItsLabelsOnlyIfThatIsConfirmed(t *testing.T) {
 	h := newHub(t)
 	for name, site := range map[string]string{"lamp": "yard", "bell": "yard", "pump": "shed"} {
 		h.deploy(function(t, name, "1", map[string]string{"site": site}))

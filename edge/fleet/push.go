@@ -60,7 +60,9 @@ func (f *Fleet) refresh(ctx context.Context) error {
 	if read.At == was {
 		f.renew(read)
 	} else {
-		look := func(name string, revision functions.Revision) (card, error) { return f.library.look(ctx, name, revision) }
+		look := func(name string, revision functions.Revision) (card, error) {
+			return f.library.look(ctx, name, revision)
+		}
 		if next, err = newPlan(read, f.plan, look); err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package member
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"time"
 
@@ -100,8 +99,8 @@ func (u *upgrader) begin(ctx context.Context) error {
 	if s.Upgrades == nil {
 		return errors.New("this program takes no versions from a hub")
 	}
-	if why := s.Home.held(s.Owner, time.Now()); why != "" {
-		return &heldError{why}
+	if err := u.held(); err != nil {
+		return err
 	}
 	arrival, err := s.Upgrades.Offer(*u.wanted)
 	if err != nil {
@@ -117,6 +116,14 @@ func (u *upgrader) begin(ctx context.Context) error {
 type heldError struct{ why string }
 
 func (e *heldError) Error() string { return e.why }
+
+// held returns a heldError while the owner lets nothing in.
+func (u *upgrader) held() error {
+	if why := u.session.Home.held(u.session.Owner, time.Now()); why != "" {
+		return &heldError{why}
+	}
+	return nil
+}
 
 // again goes on with what is wanted: a piece may have been lost, or it is taken now.
 func (u *upgrader) again(ctx context.Context) error {
@@ -140,7 +147,7 @@ func (u *upgrader) came(ctx context.Context, m *edge.UpgradeChunk) error {
 		return nil
 	}
 	if len(m.Data) == 0 {
-		return errors.New("the hub does not have it any more")
+		return u.giveUp(errors.New("the hub does not have it any more"))
 	}
 	if err := u.arrival.Write(m.Offset, m.Data); err != nil {
 		return err
@@ -148,20 +155,21 @@ func (u *upgrader) came(ctx context.Context, m *edge.UpgradeChunk) error {
 	return u.ask(ctx)
 }
 
-// ask asks for the pieces that come next, or takes the version if it is whole. Then nothing
-// is wanted any more, whether it was what was offered or not: it would be fetched for nothing.
+// ask asks for the pieces that come next, or takes the version if it is whole, unless the
+// owner has come to hold it meanwhile. Once taken nothing is wanted any more, whether it was
+// what was offered or not: it would be fetched for nothing.
 func (u *upgrader) ask(ctx context.Context) error {
+	if err := u.held(); err != nil {
+		return err
+	}
 	at, size := u.arrival.Offset(), u.wanted.Size
 	if at >= size {
-		version := *u.wanted
-		err := u.arrival.Finish()
+		if err := u.arrival.Finish(); err != nil {
+			return u.giveUp(err)
+		}
+		u.session.Logger.Info("another version has arrived from the hub", "version", u.wanted.Version)
 		u.end()
 		u.wanted = nil
-		if err != nil {
-			u.session.spurn(refusal(version, err))
-			return fmt.Errorf("take %s: %w", version.Version, err)
-		}
-		u.session.Logger.Info("another version has arrived from the hub", "version", version.Version)
 		return nil
 	}
 	for ; u.asked < size && u.asked < at+inFlight*edge.ChunkSize; u.asked = (u.asked/edge.ChunkSize + 1) * edge.ChunkSize {
@@ -179,6 +187,13 @@ func (u *upgrader) refuse(why error) {
 	if u.wanted != nil && u.session.spurn(refusal(*u.wanted, why)) {
 		u.session.Logger.Warn("a version from the hub is not taken", "version", u.wanted.Version, "err", why)
 	}
+}
+
+// giveUp refuses what is wanted for good: until the hub wants it again it is not looked at.
+func (u *upgrader) giveUp(why error) error {
+	u.refuse(why)
+	u.wanted = nil
+	return nil
 }
 
 func refusal(m edge.Upgrade, why error) *edge.UpgradeRefusal {

@@ -47,7 +47,7 @@ type Sight struct {
 // runFleet is "bench fleet": a Fleet as JSON comes in, then a Question a line; to each goes
 // out a Sight.
 func runFleet(ctx context.Context, in io.Reader, out io.Writer) error {
-	debug.SetGCPercent(200) // what the nodes take of the processors, the hub does not have
+	debug.SetGCPercent(800) // what the nodes take of the processors, the hub does not have
 	lines := bufio.NewScanner(in)
 	if !lines.Scan() {
 		return fmt.Errorf("read fleet: %w", io.ErrUnexpectedEOF)
