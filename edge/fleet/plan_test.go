@@ -17,6 +17,12 @@ func revision(n int) functions.Revision { return functions.Revision(fmt.Sprintf(
 // number modulo ten, and of which some are named by host if hosts is set.
 func planned(t testing.TB, at int64, count int, hosts bool, change func(*ledger.Plan)) *plan {
 	t.Helper()
+	return following(t, nil, at, count, hosts, change)
+}
+
+// following is planned, after another plan.
+func following(t testing.TB, before *plan, at int64, count int, hosts bool, change func(*ledger.Plan)) *plan {
+	t.Helper()
 	l := ledger.Plan{At: edge.Position{Epoch: "E", Revision: at}}
 	for i := range count {
 		l.Functions = append(l.Functions, ledger.Placed{
@@ -27,7 +33,7 @@ func planned(t testing.TB, at int64, count int, hosts bool, change func(*ledger.
 	if change != nil {
 		change(&l)
 	}
-	p, err := newPlan(l, nil, func(name string, _ functions.Revision) (card, error) {
+	p, err := newPlan(l, before, func(name string, _ functions.Revision) (card, error) {
 		if hosts && name == "f000" {
 			return card{at: functions.Placement{Nodes: map[string]string{functions.HostLabel: "node-7"}}}, nil
 		}
@@ -68,6 +74,80 @@ func TestNodesThatRunTheSameShareOneSet(t *testing.T) {
 		if len(sets) != 2 {
 			t.Errorf("1000 nodes of two kinds have %d sets", len(sets))
 		}
+	}
+}
+
+func TestNodesThatComeOneByOneShareOneSet(t *testing.T) {
+	set := func(p *plan, n *node) *edge.Set {
+		s, err := p.set(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	nodes := crowd(6)
+	p := planned(t, 1, 100, false, nil)
+	all := set(p, nodes[0])
+	for i, n := range nodes {
+		p = following(t, p, int64(2+i), 100, false, nil)
+		for _, before := range nodes[:i+1] {
+			before.set = set(p, before)
+		}
+		if got := n.set; got != all && i%2 == 0 {
+			t.Errorf("node %d has a set at %d, want that of the first at 1", i, got.At().Revision)
+		}
+	}
+	other := nodes[1].set
+
+	// One that was at the other set, or on its way there, is not led backward.
+	moved := nodes[0]
+	for _, how := range []func(){
+		func() { moved.is.At, moved.set = other.At(), nil },
+		func() { moved.is.At, moved.set = edge.Position{}, other },
+		func() {
+			moved.is.At, moved.set = edge.Position{Epoch: "E", Revision: 1, Digest: other.At().Digest}, nil
+		},
+	} {
+		how()
+		if got := set(p, moved); got == all || got.At() != (edge.Position{Epoch: "E", Revision: 7, Digest: all.At().Digest}) {
+			t.Errorf("a node that was at %+v gets a set at %+v", moved.is.At, got.At())
+		}
+	}
+	moved.set = all // those that are where they should be share one too, as of when there was one that was
+	for _, n := range nodes {
+		n.is.At = n.set.At()
+	}
+	for at := range int64(3) {
+		p = following(t, p, 8+at, 100, false, nil)
+		for i, n := range nodes {
+			if n.set = set(p, n); i%2 == 0 && n.set.At() != (edge.Position{Epoch: "E", Revision: 7, Digest: all.At().Digest}) {
+				t.Errorf("node %d, which is where it should be, has a set at %+v", i, n.set.At())
+			}
+		}
+	}
+
+	// What else the set says has changed.
+	newcomer := nodes[2]
+	newcomer.is.At, newcomer.set = edge.Position{}, nil
+	for what, change := range map[string]func(*ledger.Plan){
+		"a function": func(l *ledger.Plan) { l.Functions[0].Revision = revision(1000) },
+		"a purge": func(l *ledger.Plan) {
+			l.Removals.List = []ledger.Removed{{Position: 11, Removal: edge.Removal{Name: "old", Purge: true}, Confirmed: true}}
+		},
+		"an epoch":          func(l *ledger.Plan) { l.At.Epoch = "F" },
+		"an epoch given up": func(l *ledger.Plan) { l.GivenUp = []string{"D"} },
+	} {
+		if got := set(following(t, p, 11, 100, false, change), newcomer); got.At().Revision != 11 {
+			t.Errorf("after %s a node gets a set at %d, want one at 11", what, got.At().Revision)
+		}
+	}
+
+	// What is no more wanted is forgotten.
+	p = following(t, p, 11, 100, false, func(l *ledger.Plan) { l.Functions[0].Revision = revision(1000) })
+	set(p, newcomer)
+	p = following(t, p, 12, 100, false, nil)
+	if got := set(p, newcomer); got == all || len(p.former) != 1 {
+		t.Errorf("%d sets of earlier plans are kept, want the last one's", len(p.former))
 	}
 }
 
