@@ -49,6 +49,7 @@ func (sh *shell) delete(ctx context.Context, names []string, o deleteOptions) er
 		if err := sh.confirmDelete(ctx, names, o.purge); err != nil {
 			return err
 		}
+		o.yes = len(names) > 1 // how many is known
 	}
 	var all []edge.Deleted
 	for _, name := range names {

@@ -48,6 +48,7 @@ type Fleet struct {
 	mu       sync.Mutex
 	nodes    map[string]*node       // by id; guarded by mu, with what they hold
 	plan     *plan                  // guarded by mu; nil until the ledger has been read
+	taken    []taken                // lately, and nobody has confirmed it; guarded by mu
 	reads    int64                  // of the ledger, begun; guarded by mu
 	rollouts map[int64]edge.Rollout // under way, with the counts that the ledger does not keep; guarded by mu
 	stir     chan struct{}          // closed and replaced when something changes that somebody waits for; guarded by mu

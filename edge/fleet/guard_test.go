@@ -39,10 +39,10 @@ func TestTheImpactOfAChangeIsToldBeforeItIsMade(t *testing.T) {
 		change fleet.Change
 		want   edge.Impact
 	}{
-		{"one function", fleet.Change{Delete: []string{"f0"}}, edge.Impact{Nodes: 1, Removed: 1, Worst: "hall", Loses: 1, Has: 10}},
-		{"three of ten", fleet.Change{Delete: []string{"f0", "f2", "f4"}}, edge.Impact{Nodes: 1, Removed: 3, Worst: "hall", Loses: 3, Has: 10}},
-		{"three of five", fleet.Change{Delete: []string{"f1", "f3", "f5"}}, edge.Impact{Nodes: 2, Removed: 6, Worst: "shop", Loses: 3, Has: 5, Confirm: true}},
-		{"four of the hub's ten", fleet.Change{Delete: []string{"x1", "x2", "x3", "x4"}}, edge.Impact{Confirm: true}},
+		{"one function", fleet.Change{Delete: []string{"f0"}}, edge.Impact{Nodes: 1, Removed: 1, Worst: "hall", Loses: 1, Has: 10, Deleted: 1, Functions: 10}},
+		{"three of ten", fleet.Change{Delete: []string{"f0", "f2", "f4"}}, edge.Impact{Nodes: 1, Removed: 3, Worst: "hall", Loses: 3, Has: 10, Deleted: 3, Functions: 10}},
+		{"three of five", fleet.Change{Delete: []string{"f1", "f3", "f5"}}, edge.Impact{Nodes: 2, Removed: 6, Worst: "shop", Loses: 3, Has: 5, Confirm: true, Deleted: 3, Functions: 10}},
+		{"four of the hub's ten", fleet.Change{Delete: []string{"x1", "x2", "x3", "x4"}}, edge.Impact{Confirm: true, Deleted: 4, Functions: 10}},
 		{"placed elsewhere", fleet.Change{Place: &moved}, edge.Impact{Nodes: 2, Removed: 2, Worst: "shop", Loses: 1, Has: 5}},
 		{"other labels", fleet.Change{Node: hall.id()}, edge.Impact{Nodes: 1, Removed: 5, Worst: "hall", Loses: 5, Has: 10, Confirm: true}},
 		{"the same labels", fleet.Change{Node: hall.id(), Labels: map[string]string{"site": "home"}}, edge.Impact{}},
@@ -101,6 +101,41 @@ func TestANodeLosesMuchOnlyByWhatWasConfirmed(t *testing.T) {
 	m.connect(h)
 	h.until("the node refuses", func() bool { return h.node("hall").Refusal != nil })
 	want(t, "reason", h.node("hall").Refusal.Reason, edge.RefusedEmptying)
+}
+
+func TestWhoDeletesOneFunctionAfterTheOtherIsAskedToo(t *testing.T) {
+	h := newHub(t)
+	h.ten()
+	hall, _ := h.joined("hall", map[string]string{"site": "home"})
+	h.joined("shop", map[string]string{"site": "shop"})
+	h.inStep(hall, h.position())
+	impact := func(name string) edge.Impact { return h.Impact(fleet.Change{Delete: []string{name}}) }
+	remove := func(name string) {
+		if _, err := h.ledger.Delete(name, ledger.Intent{By: "ada", Confirmed: true}); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.WaitFor(t.Context(), h.position()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(t, "impact of the first", impact("f1"), edge.Impact{Nodes: 2, Removed: 2, Worst: "shop", Loses: 1, Has: 5, Deleted: 1, Functions: 10})
+	remove("f1")
+	want(t, "impact of the second", impact("f3"), edge.Impact{Nodes: 2, Removed: 4, Worst: "shop", Loses: 2, Has: 5, Deleted: 2, Functions: 10})
+	remove("f3")
+	third := edge.Impact{Nodes: 2, Removed: 6, Worst: "shop", Loses: 3, Has: 5, Deleted: 3, Functions: 10, Confirm: true}
+	want(t, "impact of the third", impact("f5"), third)
+
+	h.deploy(function(t, "f3", "2", map[string]string{"site": "home"})) // moved, as it is seen from the shop
+	h.inStep(hall, h.position())
+	third.Removed, third.Deleted = 5, 2
+	want(t, "impact after one is back elsewhere", impact("f5"), third)
+
+	h.Confirmed()
+	want(t, "impact once an operator knows", impact("f5"), edge.Impact{Nodes: 2, Removed: 2, Worst: "shop", Loses: 1, Has: 3, Deleted: 1, Functions: 9})
+	remove("f5")
+	remove("f7")
+	last := edge.Impact{Nodes: 2, Removed: 6, Worst: "shop", Loses: 3, Has: 3, Deleted: 3, Functions: 9, Confirm: true}
+	want(t, "impact of the last of a node", impact("f9"), last)
 }
 
 // restore ends the hub and starts it from the files in backup.

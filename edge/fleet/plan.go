@@ -180,6 +180,12 @@ func (one place) fit(labels map[string]string) (now, before bool) {
 	return one.fits.Matches(labels), one.before.Name != "" && one.fitted.Matches(labels)
 }
 
+// has reports whether there is a function of that name.
+func (p *plan) has(name string) bool {
+	_, there := slices.BinarySearchFunc(p.places, name, func(one place, name string) int { return strings.Compare(one.now.Name, name) })
+	return there
+}
+
 // fits reports whether the place at i is on a node by its placement and selector.
 func (p *plan) fits(n *node, i int) bool {
 	if p.places[i].named {

@@ -93,6 +93,7 @@ func (f *Fleet) put(next *plan, changed []edge.Node) (sessions []*session) {
 			n.settled = 0
 		}
 	}
+	f.rememberLocked(next)
 	f.plan = next
 	for _, is := range changed {
 		n := f.nodes[is.ID]

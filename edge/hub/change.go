@@ -204,7 +204,8 @@ func (h *Hub) change(r *request, c change) (any, error) {
 	if err != nil || dryRun {
 		return h.told(r, plan), err
 	}
-	if c.in.Confirmed, err = h.confirmed(c.impact, c.in.Confirmed); err != nil {
+	known := c.in.Confirmed
+	if c.in.Confirmed, err = h.confirmed(c.impact, known); err != nil {
 		return nil, err
 	}
 	untried, err := h.tryOut(ctx, c, plan)
@@ -217,6 +218,9 @@ func (h *Hub) change(r *request, c change) (any, error) {
 		return nil, err
 	}
 	h.arrive(ctx, c.first, result.At)
+	if known {
+		h.Fleet.Confirmed()
+	}
 	answer := h.told(r, result)
 	answer.Untried = untried
 	return answer, nil
@@ -248,7 +252,7 @@ func (h *Hub) confirmed(c fleet.Change, already bool) (bool, error) {
 	if impact.Confirm && !already {
 		return false, &edge.Error{
 			Code:    edge.Unconfirmed,
-			Message: fmt.Sprintf("this takes %d functions from %d nodes; node %s loses %d of %d", impact.Removed, impact.Nodes, impact.Worst, impact.Loses, impact.Has),
+			Message: fmt.Sprintf("with what went in the last minutes, %s", impact),
 			Hint:    "say that you know: confirmed=true",
 		}
 	}

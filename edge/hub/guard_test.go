@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/sedge-iot/sedge/edge"
+	"github.com/sedge-iot/sedge/edge/client"
+	"github.com/sedge-iot/sedge/edge/hub"
 )
 
 // An ask is a request as a test has it.
@@ -134,6 +136,113 @@ func TestWhatIsNotMeantForTheAPIIsRefused(t *testing.T) {
 				t.Error("no WWW-Authenticate")
 			}
 		})
+	}
+}
+
+func TestAHubThatIsReachedFromElsewhereAnswersToItsNames(t *testing.T) {
+	h := build(t, newNode(), t.TempDir(), func(c *hub.Config) { c.Hosts = []string{"hub.example"} }).listen(t)
+	for name, tt := range map[string]struct {
+		header map[string]string
+		want   int // of an error; 0 for none
+	}{
+		"its name":           {map[string]string{"Host": "hub.example:PORT"}, 0},
+		"in capitals":        {map[string]string{"Host": "HUB.Example:PORT"}, 0},
+		"behind a proxy":     {map[string]string{"Host": "hub.example"}, 0},
+		"its address":        {map[string]string{"Host": "127.0.0.1:PORT"}, 0},
+		"its own page":       {map[string]string{"Host": "hub.example:PORT", "Origin": "http://hub.example:PORT"}, 0},
+		"rebound name":       {map[string]string{"Host": "evil.example:PORT"}, 421},
+		"name that ends so":  {map[string]string{"Host": "evil-hub.example:PORT"}, 421},
+		"page elsewhere":     {map[string]string{"Host": "hub.example:PORT", "Origin": "https://evil.example"}, 421},
+		"page of another":    {map[string]string{"Host": "hub.example:PORT", "Origin": "http://127.0.0.1:PORT"}, 421},
+		"no token":           {map[string]string{"Host": "hub.example:PORT", "Authorization": ""}, 401},
+		"rebound, no token":  {map[string]string{"Host": "evil.example:PORT", "Authorization": ""}, 421},
+		"a name of no host":  {map[string]string{"Host": "@:PORT"}, 421},
+		"the address of one": {map[string]string{"Host": "hub.example.:PORT"}, 421},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp, text := h.do(t, ask{"GET", "/v1/functions", "", tt.header})
+			if tt.want > 0 {
+				wantError(t, name, resp, text, tt.want)
+			} else if resp.StatusCode != http.StatusOK {
+				t.Errorf("status %d, %.200s, want an answer", resp.StatusCode, text)
+			}
+		})
+	}
+}
+
+func TestWhatTakesMuchAwayIsDoneOnceThatIsConfirmed(t *testing.T) {
+	h, hall, yard := pair(t)
+	ctx := t.Context()
+	room := &edge.RolloutAsk{Selector: "room=yard"}
+	for _, name := range []string{"bell", "lamp", "pump"} {
+		if _, err := h.client.Deploy(ctx, function(t, name, "1"), client.DeployOptions{Rollout: room}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func() edge.Position {
+		at, err := h.ledger.Position(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+
+	// Labels that take all.
+	before, none := at(), "none"
+	_, err := h.client.Label(ctx, "yard", map[string]*string{"room": &none}, false)
+	if e := wantCode(t, "Label", err, edge.Unconfirmed); !strings.Contains(e.Message, "node yard loses 3 of 3") || !strings.Contains(e.Hint, "confirmed=true") {
+		t.Errorf("Label = %+v, want what goes and what to do", e)
+	}
+	if at() != before || yard.has("lamp").Function.Code != "1" {
+		t.Error("it was done though nobody confirmed it")
+	}
+	if _, err := h.client.Label(ctx, "yard", map[string]*string{"room": &none}, true); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "yard has lost all", func() bool { return yard.has("lamp").Function.Code == "" })
+	back := "yard"
+	if _, err := h.client.Label(ctx, "yard", map[string]*string{"room": &back}, false); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "yard has all again", func() bool { return yard.has("pump").Function.Code == "1" })
+
+	// One function after the other, of which another node has none.
+	h.deploy(t, "everywhere", "1")
+	for _, name := range []string{"bell", "lamp"} {
+		if _, err := h.client.Delete(ctx, name, client.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = h.client.Delete(ctx, "pump", client.DeleteOptions{})
+	if e := wantCode(t, "Delete", err, edge.Unconfirmed); !strings.Contains(e.Message, "node yard loses 3 of 4") {
+		t.Errorf("Delete = %+v, want what goes", e)
+	}
+	if _, err := h.client.Delete(ctx, "pump", client.DeleteOptions{Confirmed: true}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "yard has lost it", func() bool { return yard.has("pump").Function.Code == "" })
+	if _, err := h.client.Delete(ctx, "everywhere", client.DeleteOptions{}); err != nil || hall.has("everywhere").Function.Code != "" {
+		t.Errorf("Delete of the only one that is left = %v", err)
+	}
+}
+
+func TestNodesFollowToAnotherEpochOnceOneIsGivenUp(t *testing.T) {
+	h, hall, _ := pair(t)
+	h.deploy(t, "lamp", "1")
+	before, err := h.ledger.Position(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := h.client.AcceptEpoch(t.Context())
+	if err != nil || after.Epoch == before.Epoch {
+		t.Fatalf("AcceptEpoch = %+v, %v, want another epoch than %+v", after, err, before)
+	}
+	until(t, "hall has followed", func() bool {
+		n, err := h.fleet.Node(hall.id)
+		return err == nil && n.At.Epoch == after.Epoch
+	})
+	if hall.has("lamp").Function.Code != "1" {
+		t.Error("hall has lost what it is to run")
 	}
 }
 
