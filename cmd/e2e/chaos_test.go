@@ -237,6 +237,7 @@ func TestChaosABrokerThatForgetsIsSubscribedToAgain(t *testing.T) {
 }
 
 func TestChaosAHalfOpenLinkIsLeftAndCostsNothing(t *testing.T) {
+	t.Parallel() // most of it waits
 	broker := persistent(t)
 	proxy := mqtttest.StartProxy(t, broker.Addr())
 	r := begin(t, broker.Addr(), joins("mqtt://"+proxy.Addr()), 100)

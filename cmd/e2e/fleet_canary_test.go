@@ -72,6 +72,7 @@ func (h *home) rollout(t *testing.T, name string) edge.Rollout {
 }
 
 func TestFleetACanaryThatFailsOnRealEventsGoesBackAndOneThatWorksReachesAll(t *testing.T) {
+	t.Parallel() // most of it waits
 	h := newHome(t, 4, func(int) string { return "" })
 	first, err := h.put(t.Context(), allowed(reflex("lamp", 1, "")), client.DeployOptions{})
 	if err != nil {

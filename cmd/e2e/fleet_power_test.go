@@ -31,6 +31,7 @@ type trial struct {
 }
 
 func TestFleetABadVersionGoesBackThoughPowerDies(t *testing.T) {
+	t.Parallel() // most of it waits
 	random := chance(t)
 	tr := &trial{home: newHome(t, 1, func(int) string { return "" }), random: random, version: 1, runs: 1}
 	tr.pi = tr.pis[0]

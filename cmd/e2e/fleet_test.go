@@ -184,6 +184,7 @@ func (h *home) storm(t *testing.T, random *rand.Rand, quiet time.Duration) {
 }
 
 func TestFleetConvergesThroughCutsAndKills(t *testing.T) {
+	t.Parallel() // most of it waits
 	random := chance(t)
 	h := newHome(t, *fleetNodes, func(i int) string { return "group=" + group(i) })
 	p := newPlan(h, rand.New(rand.NewPCG(random.Uint64(), 0)))

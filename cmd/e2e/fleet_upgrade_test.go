@@ -112,6 +112,7 @@ func (h *home) release(t *testing.T, s signer, program, version string) told {
 }
 
 func TestFleetAVersionReachesAllNodesOrNone(t *testing.T) {
+	t.Parallel() // most of it waits
 	ours, theirs := newSigner(t), newSigner(t)
 	h := newHome(t, 0, nil)
 	var pis []*watched
