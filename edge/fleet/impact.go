@@ -113,7 +113,7 @@ func lost(n *node, has []edge.Ref, lately map[string]place) (count int) {
 	if len(lately) == 0 {
 		return 0
 	}
-	labels := labelsOf(&n.is)
+	labels := n.is.PlacedBy()
 	for name, was := range lately {
 		if was.fits.Matches(labels) && !slices.ContainsFunc(has, func(r edge.Ref) bool { return r.Name == name }) {
 			count++
@@ -135,7 +135,7 @@ func (c Change) loses(p *plan, n *node, has []edge.Ref) int {
 	moves := ""
 	if c.Place != nil {
 		fits := selector.And(selector.Of(c.Place.Manifest.Spec.Placement.Nodes), c.Where)
-		if !fits.Matches(labelsOf(&n.is)) {
+		if !fits.Matches(n.is.PlacedBy()) {
 			moves = c.Place.Name()
 		}
 	}

@@ -206,7 +206,7 @@ func (f *Fleet) Nodes(where selector.Selector) []edge.Node {
 	defer f.mu.Unlock()
 	list := make([]edge.Node, 0, len(f.nodes))
 	for _, n := range f.nodes {
-		if n.is.Standing != edge.Departed && where.Matches(labelsOf(&n.is)) {
+		if n.is.Standing != edge.Departed && where.Matches(n.is.PlacedBy()) {
 			list = append(list, n.now())
 		}
 	}

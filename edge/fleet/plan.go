@@ -131,17 +131,6 @@ func newPlace(placed ledger.Placed, look looker) (one place, err error) {
 	return one, nil
 }
 
-// labelsOf returns the labels of a node by which functions are placed: those that it was given, and
-// its name.
-func labelsOf(n *edge.Node) map[string]string {
-	of := maps.Clone(n.Labels)
-	if of == nil {
-		of = map[string]string{}
-	}
-	of[functions.HostLabel] = n.Name
-	return of
-}
-
 // labelText returns labels as a text that only the same labels have.
 func labelText(labels map[string]string) string {
 	var b strings.Builder
@@ -189,7 +178,7 @@ func (p *plan) has(name string) bool {
 // fits reports whether the place at i is on a node by its placement and selector.
 func (p *plan) fits(n *node, i int) bool {
 	if p.places[i].named {
-		return p.places[i].fits.Matches(labelsOf(&n.is))
+		return p.places[i].fits.Matches(n.is.PlacedBy())
 	}
 	return p.match(n).now[i]
 }
@@ -203,7 +192,7 @@ func (p *plan) choices(m match, is *edge.Node) []choice {
 		now, before := m.now[i], m.before[i]
 		if one.named {
 			if labels == nil {
-				labels = labelsOf(is)
+				labels = is.PlacedBy()
 			}
 			now, before = one.fit(labels)
 		}

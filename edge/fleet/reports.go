@@ -12,7 +12,7 @@ func (f *Fleet) Reports(where selector.Selector) map[string]map[string]edge.Func
 	defer f.mu.Unlock()
 	all := map[string]map[string]edge.FunctionReport{}
 	for _, n := range f.nodes {
-		if !n.member() || !where.Matches(labelsOf(&n.is)) {
+		if !n.member() || !where.Matches(n.is.PlacedBy()) {
 			continue
 		}
 		for _, r := range n.reports {

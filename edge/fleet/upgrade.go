@@ -118,7 +118,7 @@ func (f *Fleet) programs(u *upgrade) (list []rollout.Seen) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, n := range f.nodes {
-		if n.member() && u.where.Matches(labelsOf(&n.is)) {
+		if n.member() && u.where.Matches(n.is.PlacedBy()) {
 			seen := rollout.Seen{ID: n.is.ID, Name: n.is.Name, Online: n.online(), Cordoned: n.is.Cordoned}
 			list = append(list, rollout.OfProgram(seen, n.program, u.ID))
 		}
@@ -172,7 +172,7 @@ func (v versions) order(n *node) *edge.Upgrade {
 			}
 		case !n.fed():
 			return nil // it keeps what it runs
-		case reached || u.State == edge.Completed && u.where.Matches(labelsOf(&n.is)):
+		case reached || u.State == edge.Completed && u.where.Matches(n.is.PlacedBy()):
 			if n.program.Version == m.Version || !u.Downgrade && semver.Compare(m.Version, n.program.Version) < 0 {
 				return nil
 			}

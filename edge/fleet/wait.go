@@ -29,7 +29,7 @@ func (f *Fleet) Candidates(of functions.Function, where selector.Selector) (all 
 	defer f.mu.Unlock()
 	var list []*node
 	for _, n := range f.nodes {
-		if n.online() && n.fed() && fits.Matches(labelsOf(&n.is)) {
+		if n.online() && n.fed() && fits.Matches(n.is.PlacedBy()) {
 			list = append(list, n)
 		}
 	}
@@ -124,7 +124,7 @@ func (f *Fleet) Spread(where selector.Selector) map[string]edge.Spread {
 		now[one.now.Name] = one.now.Revision
 	}
 	for _, n := range f.nodes {
-		if !n.member() || !where.Matches(labelsOf(&n.is)) {
+		if !n.member() || !where.Matches(n.is.PlacedBy()) {
 			continue
 		}
 		for _, ref := range f.plan.group(n).refs {

@@ -162,6 +162,7 @@ func TestAnOperatorWithAScopeReachesOnlyItsNodes(t *testing.T) {
 
 	// What is on nodes beyond it, it can look at and not change.
 	h.deploy(t, "ours", "1")
+	until(t, "west has it", func() bool { return west.has("ours").Function.Code == "1" })
 	_, err = c.Deploy(ctx, function(t, "ours", "2"), client.DeployOptions{})
 	wantCode(t, "Deploy of what is on others", err, edge.Forbidden)
 	_, err = c.Deploy(ctx, function(t, "ours", "2"), client.DeployOptions{Rollout: &edge.RolloutAsk{}})
@@ -174,6 +175,18 @@ func TestAnOperatorWithAScopeReachesOnlyItsNodes(t *testing.T) {
 	wantCode(t, "Delete", err, edge.Forbidden)
 	if west.has("ours").Function.Code != "1" || !west.has("ours").Enabled {
 		t.Errorf("west has %+v, want it as it was", west.has("ours"))
+	}
+
+	// What was deleted, nobody knows any more whose it was.
+	if _, err := h.client.Delete(ctx, "theirs", client.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.History(ctx, "theirs")
+	wantCode(t, "History of what was deleted", err, edge.NotFound)
+	_, err = c.Revision(ctx, "theirs", "1")
+	wantCode(t, "Revision of what was deleted", err, edge.NotFound)
+	if list, err := h.client.History(ctx, "theirs"); err != nil || len(list) != 2 {
+		t.Errorf("History = %+v, %v, want it for who may see all", list, err)
 	}
 }
 

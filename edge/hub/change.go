@@ -26,12 +26,11 @@ const (
 
 // A change is one of definitions: what it is made of, and what it does to nodes.
 type change struct {
-	in      ledger.Intent
-	impact  fleet.Change
-	first   *fleet.Remote // a node that is asked before all others, or nil
-	try     *functions.Function
-	untried string // why no node can try it, or ""
-	record  func(ledger.Intent) (ledger.Result, error)
+	in     ledger.Intent
+	impact fleet.Change
+	first  *fleet.Remote // the node whose having it is waited for, or nil
+	try    *trial        // nil: there is nothing to try
+	record func(ledger.Intent) (ledger.Result, error)
 }
 
 func (h *Hub) deploy(r *request) (any, error) {
@@ -60,37 +59,10 @@ func (h *Hub) deploy(r *request) (any, error) {
 	if in.Rollout, err = begun(body.Rollout, f, in.By); err != nil {
 		return nil, err
 	}
-	var first *fleet.Remote
-	var untried string
-	if !dryRun {
-		first, untried = h.trier(r.Context(), f, where)
-	}
 	return h.change(r, change{
-		in: in, impact: fleet.Change{Place: &f, Where: where}, first: first, try: &f, untried: untried,
+		in: in, impact: fleet.Change{Place: &f, Where: where}, first: h.Fleet.First(f, where), try: &trial{f, where},
 		record: func(in ledger.Intent) (ledger.Result, error) { return h.Ledger.Deploy(f, in) },
 	})
-}
-
-// trier returns a node that is there to try a function, or why there is none. A node whose
-// link is half-open looks connected for a while.
-func (h *Hub) trier(ctx context.Context, f functions.Function, where selector.Selector) (*fleet.Remote, string) {
-	var silent []string
-	for _, on := range h.Fleet.Candidates(f, where) {
-		if len(silent) == mostAsk {
-			break
-		}
-		asked, stop := context.WithTimeout(ctx, pingTime)
-		_, err := on.Checks(asked)
-		stop()
-		if err == nil {
-			return on, ""
-		}
-		silent = append(silent, on.Name())
-	}
-	if len(silent) == 0 {
-		return nil, "no node that it is placed on is connected"
-	}
-	return nil, strings.Join(silent, ", ") + " did not answer"
 }
 
 // begun returns the rollout that a deploy asks for, or nil.
@@ -208,9 +180,11 @@ func (h *Hub) change(r *request, c change) (any, error) {
 	if c.in.Confirmed, err = h.confirmed(c.impact, known); err != nil {
 		return nil, err
 	}
-	untried, err := h.tryOut(ctx, c, plan)
-	if err != nil {
-		return nil, err
+	untried := ""
+	if c.try != nil && plan.Changed {
+		if untried, err = h.tryOut(ctx, &c, plan.Signature); err != nil {
+			return nil, err
+		}
 	}
 	c.in.DryRun = false
 	result, err := c.record(c.in)
@@ -226,23 +200,47 @@ func (h *Hub) change(r *request, c change) (any, error) {
 	return answer, nil
 }
 
-// tryOut has the first node load what is new, or says why it was not tried: one that goes away
-// meanwhile is no reason against it.
-func (h *Hub) tryOut(ctx context.Context, c change, plan ledger.Result) (untried string, err error) {
-	if c.try == nil || !plan.Changed {
-		return "", nil
+// A trial is what a node is to show that it can run.
+type trial struct {
+	functions.Function
+	where selector.Selector
+}
+
+// tryOut has a node load what is new, which is then the first, or says why none has: one that
+// goes away, or has gone unnoticed, is no reason against it.
+func (h *Hub) tryOut(ctx context.Context, c *change, signature string) (untried string, err error) {
+	var silent []string
+	for _, on := range h.Fleet.Candidates(c.try.Function, c.try.where) {
+		if len(silent) == mostAsk {
+			break
+		}
+		if err = h.tryOn(ctx, on, c.try.Function, signature); err == nil {
+			c.first = on
+			return "", nil
+		}
+		if e, ok := errors.AsType[*edge.Error](err); !ok || e.Code != edge.Unavailable {
+			return "", fmt.Errorf("try %s on node %s: %w", c.try.Name(), on.Name(), err)
+		}
+		silent = append(silent, on.Name())
 	}
-	if c.first == nil {
-		return c.untried, nil
+	c.first = nil
+	if len(silent) == 0 {
+		return "no node that it is placed on is connected", nil
 	}
-	err = c.first.Try(ctx, *c.try, plan.Signature)
-	if e, ok := errors.AsType[*edge.Error](err); ok && e.Code == edge.Unavailable {
-		return e.Message, nil
+	return strings.Join(silent, ", ") + " did not answer", nil
+}
+
+// tryOn has a node load a function. Whether it is there is asked first, for which little time
+// is given: a node whose link is half-open looks connected for a while.
+func (h *Hub) tryOn(ctx context.Context, on *fleet.Remote, f functions.Function, signature string) error {
+	asked, stop := context.WithTimeout(ctx, pingTime)
+	defer stop()
+	if _, err := on.Checks(asked); err != nil && asked.Err() != nil {
+		return &edge.Error{Code: edge.Unavailable, Message: fmt.Sprintf("node %s does not answer", on.Name())}
+	} else if e, ok := errors.AsType[*edge.Error](err); ok && e.Code == edge.Unavailable {
+		return err
 	}
-	if err != nil {
-		return "", fmt.Errorf("try %s on node %s: %w", c.try.Name(), c.first.Name(), err)
-	}
-	return "", nil
+	return on.Try(ctx, f, signature)
 }
 
 // confirmed says whether the ledger may note a change as confirmed: if it needs no

@@ -405,6 +405,21 @@ func TestANodeThatIsGoneUnnoticedKeepsNoDeploy(t *testing.T) {
 	if err != nil || change.Untried != "" || yard.has("f").Function.Revision != change.Revision {
 		t.Errorf("Deploy = %+v, %v, want it tried by yard", change, err)
 	}
+	gone := make(chan struct{})
+	hall.onTry = func() { // it goes away before it has said whether it can
+		go func() { hall.leave(t, h); close(gone) }() // awaited below
+		until(t, "hall is away", func() bool {
+			d, err := h.fleet.Node(hall.id)
+			return err == nil && !d.Connected
+		})
+	}
+	change, err = c.Deploy(ctx, function(t, "f", "1b"), client.DeployOptions{})
+	if err != nil || change.Untried != "" || yard.has("f").Function.Revision != change.Revision {
+		t.Errorf("Deploy = %+v, %v, want it tried by yard, as hall goes away over it", change, err)
+	}
+	<-gone
+	hall.onTry = nil
+	hall.connect(t, h)
 	hall.mu.Lock()
 	yard.mu.Lock()
 	change, err = c.Deploy(ctx, function(t, "f", "2"), client.DeployOptions{})
