@@ -37,6 +37,18 @@ func (r *Remote) Here() error {
 	return err
 }
 
+// Back waits until the node is connected. The error is that of ctx, or NotFound if it is no
+// member of the fleet any more.
+func (r *Remote) Back(ctx context.Context) error {
+	return r.fleet.wait(ctx, func() (bool, error) {
+		n := r.fleet.nodes[r.id]
+		if n == nil || !n.member() {
+			return false, &edge.Error{Code: edge.NotFound, Message: fmt.Sprintf("node %s is no member any more", r.name)}
+		}
+		return n.online(), nil
+	})
+}
+
 // Try has the node load a function, with an operator's signature or "", without putting
 // it into force. The error says why it does not load, or may not.
 func (r *Remote) Try(ctx context.Context, f functions.Function, signature string) error {

@@ -20,6 +20,7 @@ import (
 const (
 	lineTime  = 30 * time.Second // that a listener may take for a line
 	mostNodes = 200              // that are told of together
+	awayTime  = time.Second      // after which one of them that has gone away is asked again at the earliest
 )
 
 // A tell has a node tell what its functions wrote or what became of events: the past
@@ -80,7 +81,8 @@ func fromNode[T edge.LogLine | edge.Step](line T, node string) (T, time.Time) {
 }
 
 // merge tells of several nodes. What is past comes by time; what is followed as it
-// arrives. It ends when all have ended, with the errors of those that did not tell all.
+// arrives, from nodes that went away once they are back. It ends when all have ended, with
+// the errors of those that did not tell all.
 func merge[T any](ctx context.Context, nodes []*fleet.Remote, q edge.Query, tell tell[T], name func(T, string) (T, time.Time)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		ctx, stop := context.WithCancel(ctx)
@@ -89,7 +91,7 @@ func merge[T any](ctx context.Context, nodes []*fleet.Remote, q edge.Query, tell
 		defer told.Wait()
 		defer stop()
 		for i, on := range nodes {
-			told.Go(func() { missed[i] = pour(ctx, lines, on, tell(on, ctx, q), name) })
+			told.Go(func() { missed[i] = pour(ctx, lines, on, q, tell, name) })
 		}
 		go func() { told.Wait(); close(lines) }() // ends with the tellers, which are awaited above
 		var past []T
@@ -112,8 +114,28 @@ func merge[T any](ctx context.Context, nodes []*fleet.Remote, q edge.Query, tell
 	}
 }
 
-// pour sends what a node tells, under its name, until ctx is done. The error is the node's.
-func pour[T any](ctx context.Context, to chan<- T, on *fleet.Remote, told iter.Seq2[T, error], name func(T, string) (T, time.Time)) error {
+// pour sends what a node tells, under its name, until ctx is done. The error is the node's. One
+// that is followed and goes away is waited for: links break, and who watches many nodes
+// would not see which of them he no longer hears.
+func pour[T any](ctx context.Context, to chan<- T, on *fleet.Remote, q edge.Query, tell tell[T], name func(T, string) (T, time.Time)) error {
+	for {
+		err := pourOnce(ctx, to, on, tell(on, ctx, q), name)
+		if e, ok := errors.AsType[*edge.Error](err); !q.Follow || !ok || e.Code != edge.Unavailable {
+			return err
+		}
+		select {
+		case <-time.After(awayTime):
+		case <-ctx.Done():
+			return nil
+		}
+		if err := on.Back(ctx); err != nil {
+			return err
+		}
+		q.Last = 0
+	}
+}
+
+func pourOnce[T any](ctx context.Context, to chan<- T, on *fleet.Remote, told iter.Seq2[T, error], name func(T, string) (T, time.Time)) error {
 	for line, err := range told {
 		if err != nil {
 			return err

@@ -128,7 +128,17 @@ func TestAStreamWhoseNodesGoAwayEndsWithTheReason(t *testing.T) {
 	if got := <-all; got != "still here" {
 		t.Errorf("of the yard %q came, want its line", got)
 	}
-	yard.leave(t, h)
+	hall.connect(t, h) // links break, and it is followed again
+	until(t, "the hall is followed again", func() bool { return hall.followers() == 1 })
+	hall.say("f", "back again")
+	if got := <-all; got != "back again" {
+		t.Errorf("of the hall %q came, want what it wrote after it was back, and that alone", got)
+	}
+	for _, m := range []*machine{hall, yard} {
+		if _, err := h.client.Revoke(t.Context(), m.name); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if got := <-all; !strings.HasPrefix(got, "2 nodes have not told all, the first: ") {
 		t.Errorf("the stream of both ends with %q", got)
 	}
