@@ -200,6 +200,7 @@ func TestChaosANodeThatAcknowledgesFirstIsSeenToLose(t *testing.T) {
 }
 
 func TestChaosABrokerThatRestartsCostsNothing(t *testing.T) {
+	t.Parallel() // most of it waits
 	random := chance(t)
 	broker := persistent(t)
 	r := begin(t, broker.Addr(), joins(broker.URL()), 300)
@@ -222,6 +223,7 @@ func TestChaosABrokerThatRestartsCostsNothing(t *testing.T) {
 }
 
 func TestChaosABrokerThatForgetsIsSubscribedToAgain(t *testing.T) {
+	t.Parallel() // most of it waits
 	broker := mqtttest.Start(t, mqtttest.Options{})
 	r := begin(t, broker.Addr(), joins(broker.URL()), 100)
 	for i := range *cycles {

@@ -109,6 +109,7 @@ func TestFleetACanaryThatFailsOnRealEventsGoesBackAndOneThatWorksReachesAll(t *t
 
 // A stage whose only node is away can be neither passed nor failed.
 func TestFleetACanaryOnANodeThatIsAwayWaitsAndPauses(t *testing.T) {
+	t.Parallel() // most of it waits
 	h := newHome(t, 2, func(i int) string { return "group=" + group(i) })
 	away := h.pis[0]
 	first, err := h.put(t.Context(), reflex("lamp", 1, "group: a"), client.DeployOptions{})

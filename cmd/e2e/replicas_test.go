@@ -292,6 +292,7 @@ func bulb(t *testing.T, name string) functions.Function {
 }
 
 func TestAReplicaKilledUnderLoadLosesNothing(t *testing.T) {
+	t.Parallel() // most of it waits
 	const nodes, before, after = 6, 12, 12
 	server, err := ledgertest.StartPostgres()
 	if err != nil {

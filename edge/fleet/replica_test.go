@@ -78,6 +78,7 @@ func (h *hub) knows(name string, connected bool) {
 }
 
 func TestReplicasKnowOfEachOthersNodes(t *testing.T) {
+	t.Parallel() // most of it waits
 	hubs := replicas(t, 2)
 	a, _ := hubs[0].joined("a", nil)
 	b, _ := hubs[1].joined("b", nil)
@@ -172,6 +173,7 @@ func TestANodeOfAReplicaThatDoesNotAnswerIsToldAsSuch(t *testing.T) {
 }
 
 func TestAReplicaThatEndsTakesItsNodesWithIt(t *testing.T) {
+	t.Parallel() // most of it waits
 	for how, end := range map[string]func(*hub){"orderly": (*hub).endNow, "killed": (*hub).die} {
 		t.Run(how, func(t *testing.T) {
 			hubs := replicas(t, 2)
@@ -216,6 +218,7 @@ func TestAReplicaThatDiesUnderLoadLosesNothing(t *testing.T) {
 }
 
 func TestARolloutGoesOnWhenTheReplicaThatSteersItDies(t *testing.T) {
+	t.Parallel() // most of it waits
 	hubs := replicas(t, 2)
 	old, next := function(t, "lamp", "1", nil), function(t, "lamp", "2", nil)
 	at := hubs[0].deploy(old).At

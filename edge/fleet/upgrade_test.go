@@ -91,6 +91,7 @@ func (m *machine) ordered(want ...string) {
 }
 
 func TestAVersionReachesNodesStageByStage(t *testing.T) {
+	t.Parallel() // most of it waits
 	h := newHub(t)
 	nodes := map[string]*machine{}
 	for _, name := range []string{"hall", "yard"} {
@@ -132,6 +133,7 @@ func TestAVersionReachesNodesStageByStage(t *testing.T) {
 }
 
 func TestWhatANodeGaveUpIsTakenBackFromTheOthers(t *testing.T) {
+	t.Parallel() // most of it waits
 	h := newHub(t)
 	hall, _ := h.joined("hall", nil)
 	yard, _ := h.joined("yard", nil)
@@ -155,6 +157,7 @@ func TestWhatANodeGaveUpIsTakenBackFromTheOthers(t *testing.T) {
 }
 
 func TestAnUpgradeWaitsForNodesThatCannotAndNotForThoseThatAreAway(t *testing.T) {
+	t.Parallel() // most of it waits
 	h := newHub(t)
 	hall, _ := h.joined("hall", nil)
 	_, away := h.joined("yard", nil)
@@ -221,6 +224,7 @@ func TestAReleaseIsFetchedInPieces(t *testing.T) {
 }
 
 func TestAnUpgradeGoesOnOverReplicas(t *testing.T) {
+	t.Parallel() // most of it waits
 	hubs := replicas(t, 2)
 	hall, _ := hubs[0].joined("hall", nil)
 	yard, _ := hubs[1].joined("yard", nil)
