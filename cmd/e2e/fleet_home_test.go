@@ -183,6 +183,13 @@ func (h *home) awaitConnected(t *testing.T, name string) {
 	})
 }
 
+// revive starts the hub again and waits until it answers: who dials before waits long.
+func (h *home) revive(t *testing.T) {
+	t.Helper()
+	h.hub.start(t)
+	h.hub.client(t)
+}
+
 // restart kills a node's agent and starts it again: then it dials at once.
 func (h *home) restart(t *testing.T, p *pi) {
 	t.Helper()

@@ -34,7 +34,7 @@ func TestFleetAHubFromAnOldBackupUndoesNothingUntilAnOperatorSaysSo(t *testing.T
 	h.runsEverywhere(t, "lamp", 1, first.Revision)
 	h.hub.stop(t)
 	backup := copied(t, h.hub.dir)
-	h.hub.start(t)
+	h.revive(t)
 	for _, p := range h.pis {
 		h.restart(t, p)
 		h.awaitConnected(t, p.name)
@@ -49,7 +49,7 @@ func TestFleetAHubFromAnOldBackupUndoesNothingUntilAnOperatorSaysSo(t *testing.T
 	if err := errors.Join(os.RemoveAll(h.hub.dir), os.Rename(backup, h.hub.dir)); err != nil {
 		t.Fatal(err)
 	}
-	h.hub.start(t)
+	h.revive(t)
 	for _, p := range h.pis {
 		h.restart(t, p) // then it dials at once
 	}

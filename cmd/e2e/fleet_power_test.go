@@ -114,7 +114,7 @@ func (tr *trial) cut(t *testing.T) {
 		tr.hub.kill(t)
 		tr.cuts++
 		moment(time.Second)
-		tr.hub.start(t)
+		tr.revive(t)
 		moment(time.Second)
 	}
 	tr.restart(t, tr.pi)

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
 
+	cmdnode "github.com/sedge-iot/sedge/cmd/node"
 	"github.com/sedge-iot/sedge/edge"
 	"github.com/sedge-iot/sedge/edge/client"
 	"github.com/sedge-iot/sedge/functions"
@@ -256,15 +257,12 @@ func children(of string) (pids []int) {
 	return pids
 }
 
-// orphan reports whether our child is a worker of a node that is gone; one that
-// has ended is buried.
+// orphan reports whether our child is a worker of a node that is gone, and has not ended yet.
+// Other tests' nodes, and what they ask them by, are our children too.
 func orphan(pid int) bool {
-	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	if err != nil || !strings.HasPrefix(string(name), "sedge") {
-		return false
-	}
-	dead, err := unix.Wait4(pid, nil, unix.WNOHANG, nil)
-	return err == nil && dead != pid
+	words, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // one that has ended has none
+	args := strings.Split(string(words), "\x00")
+	return err == nil && len(args) > 1 && (args[1] == cmdnode.RunnerCommand || args[1] == cmdnode.KeeperCommand)
 }
 
 // await polls until ready returns nil, and fails the test when it takes too long.
