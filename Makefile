@@ -105,7 +105,7 @@ bench: build cross ## Measure against a bare echo and write BENCHMARKS.md.
 
 .PHONY: bench-hub
 bench-hub: ## Measure a hub with NODES simulated nodes and write it into BENCHMARKS.md.
-	$(BUILD) -o bin/ ./cmd/e2e/bench ./cmd/sedge-hub
+	$(BUILD) -o bin/ ./cmd/e2e/bench ./cmd/sedge-hub ./cmd/sedge-agent
 	bin/bench -only hub -nodes $(NODES)
 
 .PHONY: fuzz

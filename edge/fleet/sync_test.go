@@ -54,6 +54,30 @@ func TestAConnectedNodeGetsAChangeAsADelta(t *testing.T) {
 	want(t, "deltas", m.kinds()[edge.KindDelta], 2)
 }
 
+func TestNodesThatJoinOneByOneStandAtOnePosition(t *testing.T) {
+	h := newHub(t)
+	first := h.deploy(function(t, "lamp", "1", nil)).At
+	var list []*machine
+	for i := range 4 {
+		m, _ := h.joined(fmt.Sprint("m", i), map[string]string{"number": fmt.Sprint(i)})
+		h.inStep(m, h.position())
+		list = append(list, m)
+	}
+	if at := h.position(); at.Revision <= first.Revision+int64(len(list))-1 {
+		t.Fatalf("the ledger is at %d: nodes that join do not move it any more", at.Revision)
+	}
+	for i, m := range list {
+		want(t, fmt.Sprint("position of node ", i), h.node(m.name).At, h.node(list[0].name).At)
+	}
+	next := function(t, "lamp", "2", nil)
+	at := h.deploy(next).At
+	for i, m := range list {
+		h.inStep(m, at)
+		m.runs(next)
+		want(t, fmt.Sprint("deltas to node ", i), m.kinds()[edge.KindDelta], 1)
+	}
+}
+
 func TestALargeFunctionIsFetchedInChunks(t *testing.T) {
 	h := newHub(t)
 	m, _ := h.joined("hall", nil)

@@ -121,10 +121,9 @@ func (s *Scale) efforts(w io.Writer) {
 			x.Most.Seconds(), x.Up.Seconds(), x.Peak, x.Mean, x.Failed), x.Effort)
 	}
 	both := func(e Effort) time.Duration { return e.Hub + e.Nodes }
-	fmt.Fprintf(w, "\nThe first change after all have joined finds each node at a position of its own, since each that joins is a\n"+
-		"change: it is encoded for each, and read by each. Hub and nodes share %d processors, and whatever else wants to run: a\n"+
-		"change takes %.1f s of their time, most of it reading and writing sockets, a restart %.1f s, most of it keys and\n"+
-		"signatures. Nodes on machines of their own would leave the hub its part of that.\n",
+	fmt.Fprintf(w, "\nThe first change after all have joined has the nodes' buffers grow to its size. Hub and nodes share %d processors,\n"+
+		"and whatever else wants to run: a change takes %.1f s of their time, most of it reading and writing sockets, a\n"+
+		"restart %.1f s, most of it keys and signatures. Nodes on machines of their own would leave the hub its part of that.\n",
 		runtime.NumCPU(), middle(s.Pushes, func(p Push) time.Duration { return both(p.Effort) }).Seconds(),
 		middle(s.Storms, func(x Storm) time.Duration { return both(x.Effort) }).Seconds())
 	fmt.Fprintf(w, "\nIdle, over %.0f s: %.1f bytes a second up and %.1f down for a node, without what TCP adds, and %.1f %% of a processor for the hub.\n",
