@@ -188,20 +188,34 @@ func (f *function) leaveOneLocked(d *delivery) {
 	})
 }
 
+// moment is how many starts in a row may fail, over some seconds, before a function counts as
+// one that cannot run.
+const moment = 3
+
 // makeRoomLocked lets a function that cannot run take no more than a quarter of what
 // may be unacknowledged, or the cluster's other functions would hear nothing more:
-// past it the delivery that has waited longest becomes a dead letter.
+// past it those that have waited longest become dead letters, of each lane one after the other.
 func (f *function) makeRoomLocked() {
-	if f.mayRunLocked() && f.failing == "" && f.lacking == "" || f.pending <= f.a.Unacked/4 {
+	fails := f.failing != "" && f.failures > moment
+	if f.mayRunLocked() && !fails && f.lacking == "" || f.pending <= f.a.Unacked/4 {
 		return
 	}
-	var oldest *delivery
+	excess := f.pending - f.a.Unacked/4
 	for _, l := range f.lanes {
-		if d := l.next(); l.shared && d != nil && (oldest == nil || d.seq < oldest.seq) {
-			oldest = d
+		if l.committing() {
+			excess--
 		}
 	}
-	if oldest != nil && oldest.answer == nil {
+	for ; excess > 0; excess-- {
+		var oldest *delivery
+		for _, l := range f.lanes {
+			if d := l.next(); l.shared && d != nil && (oldest == nil || d.seq < oldest.seq) {
+				oldest = d
+			}
+		}
+		if oldest == nil || oldest.answer != nil {
+			return
+		}
 		f.buryLocked(oldest, &functions.Failure{Code: functions.CodeInboxFull, Message: "too much waits for the function, which cannot run"})
 	}
 }

@@ -309,6 +309,45 @@ func TestAFunctionThatCannotRunDoesNotKeepTheClusterFromHearing(t *testing.T) {
 	})
 }
 
+func TestAFunctionThatFailsForAMomentLosesNothing(t *testing.T) {
+	clustered(t, func(t *testing.T, p *pair) {
+		p.deploy("once", onceIn, publishes)
+		p.box.refuse(errors.New("no memory now"))
+		p.box.die(functions.CodeDied)
+		say := func() {
+			for range p.Unacked / 2 {
+				p.cluster.say("in/a", "1")
+				synctest.Wait()
+			}
+		}
+		say()
+		pass(time.Second)
+		if c := p.status("once").Counts; c.Dead > 0 || c.Pending != int64(p.Unacked/2) {
+			t.Errorf("counts %+v after a start has failed, want all pending", c)
+		}
+		p.box.refuse(nil)
+		pass(5 * time.Second)
+		if c := p.status("once").Counts; c.Done != int64(p.Unacked/2) || c.Dead > 0 {
+			t.Errorf("counts %+v once it starts, want all done", c)
+		}
+
+		p.box.refuse(errors.New("no memory"))
+		p.box.die(functions.CodeDied)
+		for range 3 {
+			say()
+		}
+		pass(time.Second)
+		if !p.cluster.isPaused() {
+			t.Error("the cluster hears though all that it may hold waits")
+		}
+		pass(time.Minute)
+		say()
+		if c := p.status("once").Counts; p.cluster.isPaused() || c.Pending != int64(p.Unacked/4) || c.Dead == 0 {
+			t.Errorf("paused %v, counts %+v after a minute without a start; want a quarter of the cap pending and the rest dead", p.cluster.isPaused(), c)
+		}
+	})
+}
+
 func TestANodeThatLosesTheLeaseLeavesWhatWaitsAndEndsWhatRuns(t *testing.T) {
 	clustered(t, func(t *testing.T, p *pair) {
 		p.deploy("once", onceIn, func(inv functions.Invocation, r functions.Run) functions.Outcome {

@@ -151,6 +151,9 @@ func (f *function) finishWithLocked(c *store.Change, d *delivery, what edge.Step
 		l := d.lane
 		r := f.finishLocked(d, what)
 		f.readyLocked(l, time.Now())
+		if l.shared {
+			f.makeRoomLocked()
+		}
 		f.mu.Unlock()
 		r.settle()
 		f.pump()

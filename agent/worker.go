@@ -98,6 +98,7 @@ func (f *function) notStartedLocked(err error) {
 	f.startAt = time.Now().Add(min(time.Second<<min(f.failures-1, 6), time.Minute))
 	f.armLocked(f.startAt)
 	f.a.Logger.Warn("function could not be started", "fn", f.name, "tries", f.failures, "err", err)
+	f.makeRoomLocked()
 	switch {
 	case !errors.Is(err, functions.ErrUnfit):
 	case f.condemnLocked(err.Error(), trialFailures):

@@ -70,8 +70,10 @@ func (f *Feed) Tick() []Message {
 // At returns where the node last said to be.
 func (f *Feed) At() Position { return f.at }
 
-// InStep reports whether the node has all that it is to have.
-func (f *Feed) InStep() bool { return f.heard && f.want != nil && f.want.holds(f.at) }
+// InStep reports whether the node has all that it is to have, and is on no way to anything else.
+func (f *Feed) InStep() bool {
+	return f.heard && f.want != nil && f.step == nil && f.want.holds(f.at)
+}
 
 // Refusal returns why the node does not take what it is to have, or nil. Until it says
 // where it is, or is to have something else, it is not told that again.

@@ -132,7 +132,7 @@ func TestANodeIsInStepWithAnySetOfTheSameFunctions(t *testing.T) {
 
 	purged := set(t, "e", 8, edge.Terms{Purged: map[string]int64{"c": 5}}, a)
 	says(t, edge.NewFeed(purged).Heard(&edge.At{At: old.At()}), &edge.Whole{
-		At: purged.At(), Functions: edge.Plain([]edge.Ref{a}), Purged: []edge.Removal{{Name: "c", Purge: true}}})
+		At: purged.At(), Functions: edge.Plain([]edge.Ref{a}), Purged: []edge.Removal{{Name: "c", Purge: true, Revision: 5}}})
 }
 
 func TestANodeThatIsAheadIsNotInStep(t *testing.T) {

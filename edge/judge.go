@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sedge-iot/sedge/functions"
@@ -52,8 +53,16 @@ func (r *Replica) whole(m *Whole) Output {
 			p.put = append(p.put, ref)
 		}
 	}
-	p.remove = r.leftOut(p.to.Functions, m.Purged)
+	p.remove = r.leftOut(p.to.Functions, r.purged(m))
 	return r.begin(p, m.Functions, m.Confirmed)
+}
+
+// purged returns what was purged since the node was where it is. What was purged before has gone
+// from here: a function that came after it under the same name keeps its state.
+func (r *Replica) purged(m *Whole) []Removal {
+	return slices.DeleteFunc(slices.Clone(m.Purged), func(p Removal) bool {
+		return p.Revision > 0 && m.At.Epoch == r.is.At.Epoch && p.Revision <= r.is.At.Revision
+	})
 }
 
 // leftOut are the functions that are not among refs, and what is purged.
@@ -206,6 +215,9 @@ func wellFormed(to Position, refs []Ref, removals []Removal) *Refusal {
 		}
 		if err == nil && gone.Name <= before {
 			err = fmt.Errorf("the removal of %s is there twice, or out of order", gone.Name)
+		}
+		if err == nil && (gone.Revision < 0 || gone.Revision > to.Revision) {
+			err = fmt.Errorf("%s was purged at %d, which is not before %d", gone.Name, gone.Revision, to.Revision)
 		}
 		before = gone.Name
 	}

@@ -110,7 +110,7 @@ func (s *Set) purge(purged map[string]int64) {
 		if _, again := find(s.refs, name); again || checkName(name) != nil || len(s.told) == MaxPurged {
 			continue
 		}
-		s.told = append(s.told, Removal{Name: name, Purge: true})
+		s.told = append(s.told, Removal{Name: name, Purge: true, Revision: purged[name]})
 		s.since = max(s.since, purged[name])
 	}
 	slices.SortFunc(s.told, func(x, y Removal) int { return cmp.Compare(x.Name, y.Name) })

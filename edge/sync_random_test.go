@@ -105,8 +105,15 @@ type world struct {
 	sets   [worldNodes]*edge.Set // of the hub as it is
 	nodes  [worldNodes]*board
 	tame   bool
+	purges []purge // that there ever were
 	faults []string
 	seen   map[string]int
+}
+
+// A purge is when the state of a function went with it.
+type purge struct {
+	name, epoch string
+	revision    int64
 }
 
 // A ledger is what the hub remembers across restarts.
@@ -137,7 +144,7 @@ type board struct {
 	index   int
 	synced  edge.Synced
 	has     map[string]functions.Function
-	state   map[string]bool // functions that have state here
+	state   map[string]edge.Position // where the node last had a function that has state here
 	replica *edge.Replica
 	held    string
 	feed    *edge.Feed    // of the session, or nil
@@ -164,7 +171,7 @@ func play(seed uint64) *world {
 	w := &world{Rand: rand.New(rand.NewPCG(seed, 0)), seen: map[string]int{}}
 	w.hub = ledger{epoch: "e0", purged: map[string]int64{}}
 	for i := range w.nodes {
-		w.nodes[i] = &board{w: w, index: i, has: map[string]functions.Function{}, state: map[string]bool{}}
+		w.nodes[i] = &board{w: w, index: i, has: map[string]functions.Function{}, state: map[string]edge.Position{}}
 		w.nodes[i].start()
 	}
 	for range 3 {
@@ -234,18 +241,15 @@ func (w *world) change() {
 		case 0:
 			e.on = 0
 		case 1:
-			if e.on = 0; true {
-				w.hub.purged[name] = w.hub.revision
-			}
+			e.on = 0
+			w.hub.purged[name] = w.hub.revision
+			w.purges = append(w.purges, purge{name, w.hub.epoch, w.hub.revision})
 		case 2:
 			e.enabled = !e.enabled
 		case 3:
 			e.on = uint(w.IntN(1 << worldNodes))
 		default:
 			*e = entry{on: uint(1 + w.IntN(1<<worldNodes-1)), version: w.IntN(worldVersions), enabled: true}
-		}
-		if e.on != 0 {
-			delete(w.hub.purged, name)
 		}
 	}
 	w.tell()
@@ -339,14 +343,13 @@ func (w *world) calm() {
 	}
 	for range 40 {
 		w.operate()
-		settled := true
 		for _, n := range w.nodes {
 			n.connect()
 			n.tick()
 			n.talk(1000)
-			settled = settled && n.feed.InStep() && n.feed.At() == n.synced.At
 		}
-		if settled {
+		unsettled := func(n *board) bool { return !n.feed.InStep() || n.feed.At() != n.synced.At || n.busy() } // what one node says may move another
+		if !slices.ContainsFunc(w.nodes[:], unsettled) {
 			break
 		}
 	}
@@ -360,7 +363,7 @@ func (w *world) calm() {
 // talk delivers what there is, and what comes of it, which is to be no more than so much
 // each way.
 func (n *board) talk(most int) {
-	for ; len(n.up.next)+len(n.down.next) > 0; most-- {
+	for ; n.busy(); most-- {
 		if most == 0 {
 			n.w.fault("node %d: no end of messages: %s", n.index, text(append(n.up.next, n.down.next...)[0]))
 			return
@@ -368,6 +371,9 @@ func (n *board) talk(most int) {
 		n.deliver()
 	}
 }
+
+// busy reports whether something is on its way.
+func (n *board) busy() bool { return len(n.up.next)+len(n.down.next) > 0 }
 
 // start begins the node's program on what is stored.
 func (n *board) start() {
@@ -547,18 +553,38 @@ func (n *board) apply(a *edge.Apply) (res edge.Result) {
 		default:
 			n.has[name] = f
 		}
-		n.state[name] = true
+		n.state[name] = a.Next.At
 	}
 	for _, gone := range a.Remove {
 		delete(n.has, gone.Name)
 		if gone.Purge {
-			n.w.seen["purged"]++
+			n.judgePurge(gone.Name, a.Next.At)
 			delete(n.state, gone.Name)
+		}
+	}
+	for _, r := range a.Next.Functions {
+		if _, kept := n.state[r.Name]; kept {
+			n.state[r.Name] = a.Next.At
 		}
 	}
 	n.synced = a.Next
 	n.synced.Unfit = slices.Concat(n.synced.Unfit, res.Unfit)
 	return res
+}
+
+// judgePurge judges whether the state that goes on the way to a position was purged since the
+// node last had the function, and is not that of one which came after.
+func (n *board) judgePurge(name string, to edge.Position) {
+	n.w.seen["purged"]++
+	had, kept := n.state[name]
+	if !kept || had.Epoch != to.Epoch {
+		return
+	}
+	if !slices.ContainsFunc(n.w.purges, func(p purge) bool {
+		return p.name == name && p.epoch == to.Epoch && had.Revision < p.revision && p.revision <= to.Revision
+	}) {
+		n.w.fault("node %d loses the state of %s, which it had at %v, at %v, and nobody has purged that", n.index, name, had, to)
+	}
 }
 
 // judgeMove judges where a node goes from a position.
@@ -589,13 +615,17 @@ func (n *board) judge() {
 		}
 	}
 	for name := range n.has {
-		if !slices.ContainsFunc(want.Refs(), func(r edge.Ref) bool { return r.Name == name }) {
+		if !runs(want, name) {
 			n.w.fault("node %d still has %s", n.index, name)
 		}
 	}
-	for name := range n.w.hub.purged {
-		if n.state[name] {
+	for name, at := range n.w.hub.purged {
+		if had, kept := n.state[name]; kept && (had.Epoch != n.w.hub.epoch || had.Revision < at) && !runs(want, name) {
 			n.w.fault("node %d still has state of %s, which was purged", n.index, name)
 		}
 	}
+}
+
+func runs(s *edge.Set, name string) bool {
+	return slices.ContainsFunc(s.Refs(), func(r edge.Ref) bool { return r.Name == name })
 }

@@ -69,13 +69,12 @@ func (s *Set) delta(at Position, from *Set) *Delta {
 	return d
 }
 
-// removals are the functions of from that are no more, and those that were purged
-// since at.
+// removals are the functions of from that are no more, and those that were purged since at:
+// what was purged before has gone from there, and what came after it stays.
 func (s *Set) removals(at Position, from *Set) (gone []Removal) {
 	for _, r := range from.refs {
 		if _, stays := find(s.refs, r.Name); !stays {
-			_, purge := s.terms.Purged[r.Name]
-			gone = append(gone, Removal{Name: r.Name, Purge: purge})
+			gone = append(gone, Removal{Name: r.Name, Purge: s.terms.Purged[r.Name] > at.Revision})
 		}
 	}
 	for _, p := range s.told {

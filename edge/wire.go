@@ -62,8 +62,9 @@ type Ref struct {
 
 // A Removal names a function that a node is to run no more.
 type Removal struct {
-	Name  string `json:"name"`
-	Purge bool   `json:"purge,omitempty"` // its state and dead letters go too
+	Name     string `json:"name"`
+	Purge    bool   `json:"purge,omitempty"`    // its state and dead letters go too
+	Revision int64  `json:"revision,omitempty"` // of the hub, at which it was purged: what a node that was there has had since stays; 0 if that is not told
 }
 
 // A Whole is all that a node is to run. It goes to a node whose position says

@@ -73,8 +73,8 @@ type group struct {
 // A looker gives the card of a revision of a function.
 type looker func(name string, revision functions.Revision) (card, error)
 
-// newPlan makes a plan of what the ledger says, after the one before, which may be nil.
-func newPlan(l ledger.Plan, before *plan, look looker) (*plan, error) {
+// newPlan makes a plan of what the ledger says.
+func newPlan(l ledger.Plan, look looker) (*plan, error) {
 	p := &plan{
 		at: l.At, purged: map[string]int64{}, givenUp: l.GivenUp, since: l.Removals.Since,
 		sinceOf: map[string]int64{}, matches: map[string]match{}, groups: map[string]*group{},
@@ -99,9 +99,6 @@ func newPlan(l ledger.Plan, before *plan, look looker) (*plan, error) {
 		default:
 			p.sinceOf[r.Node] = r.Position
 		}
-	}
-	if before != nil {
-		p.follow(before)
 	}
 	return p, nil
 }
@@ -242,11 +239,11 @@ func (p *plan) group(n *node) *group {
 	return p.grouped(p.choices(m, &n.is))
 }
 
-// follow has the plan go on with the sets of the one before, where they say the same. So
+// follow has the plan go on with the sets of the one before, if any, where they say the same. So
 // nodes that come one by one, each of which moves the ledger, are all at one
 // position, from which one message leads them on.
 func (p *plan) follow(before *plan) {
-	if before.at.Epoch != p.at.Epoch || !maps.Equal(before.purged, p.purged) || !slices.Equal(before.givenUp, p.givenUp) {
+	if before == nil || before == p || before.at.Epoch != p.at.Epoch || !maps.Equal(before.purged, p.purged) || !slices.Equal(before.givenUp, p.givenUp) {
 		return
 	}
 	p.former = map[end]*edge.Set{}

@@ -33,7 +33,7 @@ func following(t testing.TB, before *plan, at int64, count int, hosts bool, chan
 	if change != nil {
 		change(&l)
 	}
-	p, err := newPlan(l, before, func(name string, _ functions.Revision) (card, error) {
+	p, err := newPlan(l, func(name string, _ functions.Revision) (card, error) {
 		if hosts && name == "f000" {
 			return card{at: functions.Placement{Nodes: map[string]string{functions.HostLabel: "node-7"}}}, nil
 		}
@@ -42,6 +42,7 @@ func following(t testing.TB, before *plan, at int64, count int, hosts bool, chan
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.follow(before)
 	return p
 }
 

@@ -63,7 +63,7 @@ func (f *Fleet) refresh(ctx context.Context) error {
 		look := func(name string, revision functions.Revision) (card, error) {
 			return f.library.look(ctx, name, revision)
 		}
-		if next, err = newPlan(read, f.plan, look); err != nil {
+		if next, err = newPlan(read, look); err != nil {
 			return err
 		}
 	}
@@ -94,6 +94,7 @@ func (f *Fleet) put(next *plan, changed []edge.Node) (sessions []*session) {
 		}
 	}
 	f.rememberLocked(next)
+	next.follow(f.plan)
 	f.plan = next
 	for _, is := range changed {
 		n := f.nodes[is.ID]
