@@ -28,8 +28,11 @@ type Impact struct {
 
 // String says how much that is, in a sentence.
 func (i Impact) String() string {
-	if i.Nodes == 0 {
+	switch i.Nodes {
+	case 0:
 		return fmt.Sprintf("this deletes %d of %d functions", i.Deleted, i.Functions)
+	case 1:
+		return fmt.Sprintf("this takes %d of %d functions from node %s", i.Loses, i.Has, i.Worst)
 	}
 	return fmt.Sprintf("this takes %d functions from %d nodes; node %s loses %d of %d", i.Removed, i.Nodes, i.Worst, i.Loses, i.Has)
 }

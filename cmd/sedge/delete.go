@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +135,7 @@ func loss(f edge.FunctionStatus, purge bool) string {
 // confirm asks a question and returns nil if the answer is yes.
 func (sh *shell) confirm(question string) error {
 	fmt.Fprintf(sh.talk, "%s [y/N] ", question)
-	answer, err := bufio.NewReader(sh.in).ReadString('\n')
+	answer, err := sh.in.ReadString('\n')
 	if answer == "" && err != nil {
 		fmt.Fprintln(sh.talk)
 		return wrongUsage("-y says yes beforehand", "nobody is there to answer")

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"os"
@@ -24,7 +25,7 @@ func main() {
 
 // run carries out one command line and returns its exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, talk io.Writer) int {
-	sh := &shell{in: in, out: out, talk: talk, lookup: os.LookupEnv}
+	sh := &shell{in: bufio.NewReader(in), out: out, talk: talk, lookup: os.LookupEnv}
 	cmd := newRoot(sh)
 	cmd.SetArgs(args)
 	cmd.SetIn(in)

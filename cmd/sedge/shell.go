@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 // A shell is what all verbs share: the streams, the global flags and the way
 // to the hub. stdout carries the answer, stderr the talk.
 type shell struct {
-	in     io.Reader
+	in     *bufio.Reader // one, for several questions are answered from it
 	out    io.Writer
 	talk   io.Writer
 	lookup func(string) (string, bool) // of environment variables

@@ -190,7 +190,7 @@ func TestWhatTakesMuchAwayIsDoneOnceThatIsConfirmed(t *testing.T) {
 	// Labels that take all.
 	before, none := at(), "none"
 	_, err := h.client.Label(ctx, "yard", map[string]*string{"room": &none}, false)
-	if e := wantCode(t, "Label", err, edge.Unconfirmed); !strings.Contains(e.Message, "node yard loses 3 of 3") || !strings.Contains(e.Hint, "confirmed=true") {
+	if e := wantCode(t, "Label", err, edge.Unconfirmed); !strings.Contains(e.Message, "this takes 3 of 3 functions from node yard") || !strings.Contains(e.Hint, "confirmed=true") {
 		t.Errorf("Label = %+v, want what goes and what to do", e)
 	}
 	if at() != before || yard.has("lamp").Function.Code != "1" {
@@ -214,7 +214,7 @@ func TestWhatTakesMuchAwayIsDoneOnceThatIsConfirmed(t *testing.T) {
 		}
 	}
 	_, err = h.client.Delete(ctx, "pump", client.DeleteOptions{})
-	if e := wantCode(t, "Delete", err, edge.Unconfirmed); !strings.Contains(e.Message, "node yard loses 3 of 4") {
+	if e := wantCode(t, "Delete", err, edge.Unconfirmed); !strings.Contains(e.Message, "this takes 3 of 4 functions from node yard") {
 		t.Errorf("Delete = %+v, want what goes", e)
 	}
 	if _, err := h.client.Delete(ctx, "pump", client.DeleteOptions{Confirmed: true}); err != nil {
