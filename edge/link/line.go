@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -66,12 +67,18 @@ func (d *Dialer) connect(ctx context.Context, network, address string) (net.Conn
 // throughProxy has an HTTP proxy connect to the address. (That of gorilla panics at a status
 // without a text, and reads answers without an end.)
 func (d *Dialer) throughProxy(ctx context.Context, proxy *url.URL, network, address string) (net.Conn, error) {
-	if proxy.Scheme != "http" {
-		return nil, fmt.Errorf("its scheme %.20q is not http, which alone is spoken", proxy.Scheme)
+	usual := map[string]string{"http": "80", "https": "443"}[proxy.Scheme]
+	if usual == "" {
+		return nil, fmt.Errorf("its scheme %.20q is neither http nor https, which alone are spoken", proxy.Scheme)
 	}
-	conn, err := d.connect(ctx, network, net.JoinHostPort(proxy.Hostname(), cmp.Or(proxy.Port(), "80")))
+	conn, err := d.connect(ctx, network, net.JoinHostPort(proxy.Hostname(), cmp.Or(proxy.Port(), usual)))
 	if err != nil {
 		return nil, err
+	}
+	if proxy.Scheme == "https" {
+		if conn, err = d.secured(ctx, conn, proxy.Hostname()); err != nil {
+			return nil, err
+		}
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	if err := ask(conn, proxy, address); err != nil {
@@ -81,6 +88,21 @@ func (d *Dialer) throughProxy(ctx context.Context, proxy *url.URL, network, addr
 		return nil, context.Cause(ctx)
 	}
 	return conn, nil
+}
+
+// secured begins TLS with a proxy. Its certificate says nothing of the hub's, so an error about it is
+// not handed on as one.
+func (d *Dialer) secured(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
+	roots, err := d.foreign()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	inner := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: host})
+	if err := inner.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("begin TLS with it: %v", err)
+	}
+	return inner, nil
 }
 
 // ask says CONNECT.

@@ -27,6 +27,7 @@ import (
 type proxy struct {
 	hub     *hub
 	opens   *keys.Authority // or nil
+	speaks  *keys.Authority // of the TLS in which it is spoken to; nil: it is spoken to in the clear
 	answers string          // instead of what a proxy answers, or ""
 	addr    string
 
@@ -59,6 +60,13 @@ func newProxy(t *testing.T, p *proxy) *proxy {
 
 // serve connects a node and the hub until one of them ends.
 func (p *proxy) serve(node net.Conn) {
+	if p.speaks != nil {
+		cert, err := p.speaks.Server([]string{"127.0.0.1"}, nil)
+		if err != nil {
+			return
+		}
+		node = tls.Server(node, cert.TLS())
+	}
 	req, err := http.ReadRequest(bufio.NewReader(node)) // the node says no more before the answer
 	if err != nil {
 		return
@@ -140,7 +148,11 @@ func (p *proxy) use(t *testing.T) {
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "https_proxy", "NO_PROXY", "no_proxy"} {
 		t.Setenv(name, "")
 	}
-	t.Setenv("HTTPS_PROXY", "http://anna:pass%20word@"+p.addr)
+	scheme := "http"
+	if p.speaks != nil {
+		scheme = "https"
+	}
+	t.Setenv("HTTPS_PROXY", scheme+"://anna:pass%20word@"+p.addr)
 }
 
 // secretProof is one whose content nobody but the hub is to see.
@@ -204,6 +216,32 @@ func TestADialGoesThroughTheProxyOfTheEnvironment(t *testing.T) {
 	}
 	if err := dialOnce(t, d, now()); err == nil || dialled != "hub.example:443" {
 		t.Errorf("with NO_PROXY %q was dialled (%v), want the hub itself", dialled, err)
+	}
+}
+
+func TestAProxyIsSpokenToInTLSIfTheEnvironmentSaysSo(t *testing.T) {
+	h := newHub(t, echo)
+	authority, stranger := newAuthority(t), newAuthority(t)
+	p := newProxy(t, &proxy{hub: h, speaks: authority})
+	p.use(t)
+	d := h.dialer(t)
+	d.URL, d.Trust.Extra = "wss://hub.example"+link.Path, authority.PEM()
+	if err := converse(t, d, "through TLS"); err != nil {
+		t.Fatal(err)
+	}
+	if req := p.asked[0]; req.Method != "CONNECT" || req.Host != "hub.example:443" || req.Header.Get("Proxy-Authorization") == "" {
+		t.Errorf("the proxy was asked %s %s %v, want CONNECT hub.example:443 with the name and password", req.Method, req.Host, req.Header)
+	}
+	for _, extra := range [][]byte{nil, stranger.PEM(), h.ca.PEM()} { // the hub's authority does not stand for proxies
+		d := h.dialer(t)
+		d.URL, d.Trust.Extra = "wss://hub.example"+link.Path, extra
+		if extra != nil && bytes.Equal(extra, h.ca.PEM()) {
+			d.Trust.Extra, d.Trust.Own = nil, extra
+		}
+		asked := len(p.asked)
+		if err := dialOnce(t, d, now()); err == nil || !strings.Contains(err.Error(), "certificate") || len(p.asked) != asked {
+			t.Errorf("Dial = %v, want that the proxy is not trusted, and is told nothing", err)
+		}
 	}
 }
 

@@ -77,21 +77,34 @@ func (d *Dialer) pool() (*x509.CertPool, error) {
 		if d.Trust.Extra == nil {
 			return nil, nil
 		}
-		system, err := x509.SystemCertPool()
-		if err != nil {
-			return nil, fmt.Errorf("the system's authorities: %w", err)
-		}
-		pool = system
+		return d.foreign()
 	}
-	for _, pem := range [][]byte{d.Trust.Own, d.Trust.Extra} {
-		if pem != nil && !pool.AppendCertsFromPEM(pem) {
-			return nil, errors.New("there is no certificate in the PEM of the authorities to trust")
-		}
+	if err := appendPEM(pool, d.Trust.Own, d.Trust.Extra); err != nil {
+		return nil, err
 	}
 	if d.found != nil && bytes.Equal(d.found.pin, d.Trust.Pin) {
 		pool.AddCert(d.found.cert)
 	}
 	return pool, nil
+}
+
+// foreign returns the system's authorities and those of others: of whom is not the hub, such as a
+// proxy that speaks TLS.
+func (d *Dialer) foreign() (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("the system's authorities: %w", err)
+	}
+	return pool, appendPEM(pool, d.Trust.Extra)
+}
+
+func appendPEM(pool *x509.CertPool, all ...[]byte) error {
+	for _, pem := range all {
+		if pem != nil && !pool.AppendCertsFromPEM(pem) {
+			return errors.New("there is no certificate in the PEM of the authorities to trust")
+		}
+	}
+	return nil
 }
 
 // reach makes the websocket. Where only more knowledge is missing to verify the server, of
