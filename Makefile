@@ -64,8 +64,8 @@ test-armv6: ## Run the unit suites for arm/v6, emulated.
 chaos: ## Kill the node, the broker, an agent at work, an upgrade, and a hub with its nodes, CYCLES times each, and a cluster's holder.
 	$(DEPS) $(BROKER) strace
 	go test -count=1 -v -timeout 60m -run '^TestChaos' ./agent -kills=$(CYCLES)
-	go test -count=1 -v -timeout 60m -run '^TestChaos|^TestACluster' ./cmd/e2e -cycles=$(CYCLES) -events=10000
-	go test -count=1 -v -timeout 60m -run '^TestFleet' ./cmd/e2e -powercuts=$(CYCLES) -nodes=20 -storms=10
+	go test -count=1 -v -parallel 1 -timeout 60m -run '^TestChaos|^TestACluster' ./cmd/e2e -cycles=$(CYCLES) -events=10000
+	go test -count=1 -v -parallel 1 -timeout 60m -run '^TestFleet' ./cmd/e2e -powercuts=$(CYCLES) -nodes=20 -storms=10
 	go test -count=1 -v -timeout 30m -run '^TestChaos' ./installer/upgrade -cycles=$(CYCLES)
 
 .PHONY: cluster
