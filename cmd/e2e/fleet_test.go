@@ -210,7 +210,8 @@ func TestFleetConvergesThroughCutsAndKills(t *testing.T) {
 	h.alone(t, p)
 }
 
-// changed has the operator change things for as long as during takes.
+// changed has the operator change things for as long as during takes, and not so fast that the
+// hub no longer knows what a node that was away has lost on purpose.
 func (h *home) changed(t *testing.T, p *plan, during func()) {
 	t.Helper()
 	over, stop := context.WithCancel(t.Context())
@@ -220,6 +221,7 @@ func (h *home) changed(t *testing.T, p *plan, during func()) {
 	wg.Go(func() {
 		for over.Err() == nil && err == nil {
 			err = p.change(t.Context())
+			pause(over, 100*time.Millisecond)
 		}
 	})
 	during()
